@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <utility>
+
+#include "base/unique_handle.h"
+
+namespace tmd {
+
+void close_descriptor(int descriptor) noexcept;
+
+/// One open file of the operating system, read and written at byte offsets.
+/// Errors: every function throws kIo that names the file, the range and the system's reason; a read that
+/// meets the end of the file is one of them, and so is a write beyond the free space or the size limit.
+/// Thread: reads and writes at different offsets may run at the same time.
+class File {
+ public:
+  static File open_to_read(const std::filesystem::path& path);
+  /// Creates the file, or empties an existing one.
+  static File create(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  uint64_t size_bytes() const;
+
+  /// Fills `to` from the bytes offset .. offset + to.size().
+  void read_at(uint64_t offset, std::span<std::byte> to) const;
+  void write_at(uint64_t offset, std::span<const std::byte> bytes);
+
+  /// Returns when the content has reached the device.
+  void sync();
+  /// Closes and reports what the file system kept back until now (quota, network file systems).
+  void close();
+
+ private:
+  using Descriptor = UniqueHandle<int, -1, close_descriptor>;
+  File(std::filesystem::path path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+
+  std::filesystem::path path_;
+  Descriptor descriptor_;
+};
+
+}  // namespace tmd

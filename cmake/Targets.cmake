@@ -1,0 +1,49 @@
+# Flags reach targets only through these interface targets.
+
+option(TMD_WERROR "Warnings are errors" ON)
+set(TMD_SANITIZE "" CACHE STRING "Sanitizers of the asan and tsan presets, as -fsanitize takes them")
+
+add_library(tmd_warnings INTERFACE)
+target_compile_options(tmd_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+  $<$<BOOL:${TMD_WERROR}>:-Werror>)
+
+add_library(tmd_sanitize INTERFACE)
+if(TMD_SANITIZE)
+  target_compile_options(tmd_sanitize INTERFACE -fsanitize=${TMD_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(tmd_sanitize INTERFACE -fsanitize=${TMD_SANITIZE})
+endif()
+
+# Numbers may not depend on how the compiler contracts a*b+c: draws and losses must agree over builds.
+add_library(tmd_numerics INTERFACE)
+target_compile_options(tmd_numerics INTERFACE -ffp-contract=off)
+
+add_library(tmd_flags INTERFACE)
+target_include_directories(tmd_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_include_directories(tmd_flags SYSTEM BEFORE INTERFACE ${CMAKE_BINARY_DIR}/include_first)
+target_compile_definitions(tmd_flags INTERFACE TMD_VERSION="${PROJECT_VERSION}")
+target_link_libraries(tmd_flags INTERFACE tmd_warnings tmd_sanitize tmd_numerics Threads::Threads)
+
+# One precompiled header for every target that sees tensors: ATen costs 8 s a file without it.
+add_library(tmd_pch STATIC ${PROJECT_SOURCE_DIR}/cmake/pch.cpp)
+target_link_libraries(tmd_pch PUBLIC tmd_flags torch_cpu)
+target_precompile_headers(tmd_pch PRIVATE
+  <ATen/ATen.h> <torch/csrc/autograd/autograd.h> <torch/csrc/autograd/custom_function.h>
+  <algorithm> <array> <chrono> <cstdint> <filesystem> <functional> <map> <memory> <optional>
+  <span> <string> <utility> <vector> <spdlog/fmt/fmt.h>)
+target_link_libraries(tmd_pch PUBLIC spdlog::spdlog)
+
+# tmd_library(FOLDER [TENSORS] SOURCES ... DEPENDS ... [EXTERNAL ...])
+#   TENSORS: sources see ATen, and use the shared precompiled header.
+function(tmd_library folder)
+  cmake_parse_arguments(arg "TENSORS" "" "SOURCES;DEPENDS;EXTERNAL" ${ARGN})
+  add_library(tmd_${folder} STATIC ${arg_SOURCES})
+  target_link_libraries(tmd_${folder} PUBLIC tmd_flags)
+  foreach(dependency ${arg_DEPENDS})
+    target_link_libraries(tmd_${folder} PUBLIC tmd_${dependency})
+  endforeach()
+  target_link_libraries(tmd_${folder} PUBLIC ${arg_EXTERNAL})
+  if(arg_TENSORS)
+    target_link_libraries(tmd_${folder} PUBLIC torch_cpu spdlog::spdlog)
+    target_precompile_headers(tmd_${folder} REUSE_FROM tmd_pch)
+  endif()
+endfunction()

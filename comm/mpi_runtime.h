@@ -1,0 +1,54 @@
+#pragma once
+
+#include <memory>
+
+#include "comm/communicator.h"
+#include "comm/journal.h"
+
+namespace tmd::comm {
+
+class MpiProgressThread;
+
+/// MPI from its initialisation to its end. `main` declares it before everything else:
+///   MpiRuntime mpi;
+///   try { ...; mpi.finalize(); } catch (const Error& e) { ...; mpi.abort(e.exit_code()); }
+/// One thread, owned by this object, makes all calls of the library (comm/mpi_progress_thread.h).
+/// One object per process, ever.
+class MpiRuntime {
+ public:
+  /// Collective over: all processes of the program (a program that no launcher started is one rank).
+  /// Throws kUnavailable.
+  MpiRuntime();
+
+  /// Not finalized: logs that and leaks, for the process is on its way to its end.
+  ~MpiRuntime();
+  MpiRuntime(const MpiRuntime&) = delete;
+  MpiRuntime& operator=(const MpiRuntime&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  /// All ranks. Valid until `finalize`. With one rank no library is called.
+  Communicator& world() { return *world_; }
+
+  /// Where every operation of this process is entered. Valid as long as this object.
+  Journal& journal() { return *journal_; }
+
+  /// Ends MPI on the good path, after all communicators that were split off have been closed.
+  /// Collective over: all processes. Throws kInternal when operations are still under way.
+  void finalize();
+
+  /// Ends all processes of the program; the launcher returns `code`. A process that the library has not ended
+  /// after five seconds leaves by itself. Thread: any.
+  [[noreturn]] void abort(int code) noexcept;
+
+ private:
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<MpiProgressThread> thread_;
+  std::unique_ptr<Communicator> world_;
+  int rank_ = 0;
+  int size_ = 1;
+  bool is_finalized_ = false;
+};
+
+}  // namespace tmd::comm

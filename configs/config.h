@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "configs/option_table.h"
+#include "method/samplers.h"
+#include "model/discriminator.h"
+#include "model/model_options.h"
+#include "model/tmd_student.h"
+#include "sharding/mesh.h"
+#include "workers/options.h"
+#include "workers/stage_networks.h"
+
+namespace tmd::configs {
+
+/// `[run]`
+struct RunOptions {
+  uint64_t seed = 1;
+  std::vector<std::string> stages = {"stage1", "stage2"};  ///< in order, from teacher, stage1, stage2
+};
+
+/// `[data]`
+struct DataOptions {
+  std::vector<std::string> files;  ///< tmd-latents files or globs, in order
+  int64_t max_bad = 0;             ///< broken samples that are replaced before the run stops
+  int64_t prefetch = 2;            ///< micro-batches read ahead per trainer
+};
+
+/// `[checkpoint]`
+struct CheckpointOptions {
+  int64_t every = 500;      ///< iterations; the end of a run is always saved
+  int64_t keep_last = 2;
+  int64_t keep_every = 0;   ///< also keep those whose iteration is a multiple; 0 = none
+};
+
+/// `[sampler]`: how the teacher is sampled for previews, evaluation and `sample`.
+struct SamplerOptions {
+  enum class Solver { kEuler, kUniPc } solver = Solver::kEuler;
+  int64_t steps = 50;
+  double shift = 5, cfg = 5;
+  method::SigmaGrid grid = method::SigmaGrid::kWan;
+  method::ModelTime model_time = method::ModelTime::kInteger;
+  int64_t batch = 16;  ///< samples per rank that are computed at once, students too
+};
+
+/// `[preview]`
+struct PreviewOptions {
+  int64_t every = 0;    ///< iterations; 0 = only at the start and the end of a stage, -1 = never
+  int64_t prompts = 4;  ///< the first ones of the data set
+};
+
+/// Every setting of a run.
+struct Config {
+  RunOptions run;
+  model::ModelOptions model;
+  workers::TrainOptions train;
+  workers::StageOptions stages;
+  model::TmdStudentConfig student;           ///< head_blocks 0 = the default of the depth
+  model::DiscriminatorConfig discriminator;  ///< channels and heads follow from the model
+  std::vector<int64_t> feature_blocks;       ///< empty = the default of the depth
+  sharding::MeshShape mesh;
+  int64_t data_workers = 0;
+  DataOptions data;
+  CheckpointOptions checkpoint;
+  SamplerOptions sampler;
+  PreviewOptions preview;
+
+  Config();
+  /// The stages in order. Throws kConfig for an unknown name, a wrong order, or a stage that the method lacks.
+  std::vector<workers::Stage> stage_list() const;
+  int64_t iterations(workers::Stage stage) const;
+  int64_t total_iterations() const;
+};
+
+/// The table that declares every option, over the variables of `config`, which must outlive it.
+std::unique_ptr<OptionTable> declare_options(Config& config);
+
+/// What the options imply together: grids, discriminator channels, head blocks, feature blocks. Throws kConfig for
+/// values that contradict each other.
+void complete(Config& config);
+
+/// Networks of a completed configuration.
+workers::NetworkPlan network_plan(const Config& config);
+
+}  // namespace tmd::configs

@@ -1,0 +1,52 @@
+#include "evaluation/bootstrap.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "base/error.h"
+#include "base/philox.h"
+
+namespace tmd::evaluation {
+namespace {
+
+constexpr uint64_t kResampleStream = 1;  // sliced_wasserstein.cpp has 0
+
+double resampled_mean(std::span<const double> values, const PhiloxStream& stream) {
+  double sum = 0;
+  for (size_t i = 0; i < values.size(); ++i) sum += values[stream.below(i, values.size())];
+  return sum / static_cast<double>(values.size());
+}
+
+// Quantile with linear interpolation between order statistics; `sorted` is ascending.
+double quantile(std::span<const double> sorted, double share) {
+  const double place = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(std::floor(place));
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - std::floor(place)) * (sorted[above] - sorted[below]);
+}
+
+}  // namespace
+
+Interval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options) {
+  ensure(!values.empty() && options.resamples >= 1, "a bootstrap needs values and resamples");
+  ensure(options.confidence > 0 && options.confidence < 1, "confidence lies between 0 and 1");
+  std::vector<double> means(options.resamples);
+  for (size_t r = 0; r < means.size(); ++r)
+    means[r] = resampled_mean(values, PhiloxStream(options.seed, kResampleStream, r, Purpose::kEvaluation));
+  std::ranges::sort(means);
+  const double tail = (1 - options.confidence) / 2;
+  return {std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()),
+          quantile(means, tail), quantile(means, 1 - tail)};
+}
+
+Interval bootstrap_paired_difference(std::span<const double> a, std::span<const double> b,
+                                     const BootstrapOptions& options) {
+  ensure(a.size() == b.size(), "paired values have the same count");
+  std::vector<double> differences(a.size());
+  std::ranges::transform(a, b, differences.begin(), std::minus<>());
+  return bootstrap_mean(differences, options);
+}
+
+}  // namespace tmd::evaluation

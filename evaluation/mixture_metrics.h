@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+#include <nlohmann/json_fwd.hpp>
+
+#include "data/toy_mixture.h"
+
+namespace tmd::evaluation {
+
+/// How good samples of the 2-D mixture are. A floor is the same measure of a second real set of the same
+/// size.
+struct MixtureMetrics {
+  int64_t samples = 0;
+  double sliced_w2 = 0, sliced_w2_floor = 0;  ///< 128 directions, unit of the unscaled plane
+  int64_t modes_covered = 0;  ///< modes that hold more than 20 % of their due share; of data::kToyModes
+  double mode_tv = 0,
+         mode_tv_floor = 0;         ///< total variation of the mode weights: where reverse KL loses, 0 to 1
+  double junk = 0, junk_floor = 0;  ///< share further than 4 standard deviations from every mode
+};
+
+/// `points`: [N, 2] unscaled, or [N, 2, 1, 1, 1]; compared with N real points of `seed`, which should not be
+/// that of the training set. A point belongs to its nearest mode; junk covers none. Throws kInternal for
+/// another shape, kDiverged for values that are not finite.
+MixtureMetrics measure_mixture(const at::Tensor& points, const data::ToyMixtureSpec& spec, uint64_t seed);
+
+nlohmann::json to_json(const MixtureMetrics& metrics);
+/// Column titles and one row of cells of the printed table, equally many.
+std::vector<std::string> mixture_metric_headings();
+std::vector<std::string> mixture_metric_cells(const MixtureMetrics& metrics);
+
+}  // namespace tmd::evaluation

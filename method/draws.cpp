@@ -1,0 +1,105 @@
+#include "method/draws.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+
+namespace tmd::method {
+namespace {
+
+PhiloxStream stream(const DrawKey& key, int64_t row, Purpose purpose) {
+  return PhiloxStream(key.seed, key.iteration, static_cast<uint64_t>(key.slots[static_cast<size_t>(row)]), purpose);
+}
+
+at::Tensor normal_like(const DrawKey& key, Purpose purpose, const at::Tensor& x) {
+  return draw_normal(key, purpose, x.sizes().slice(1), x.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor draw_normal(const DrawKey& key, Purpose purpose, at::IntArrayRef shape, at::ScalarType type) {
+  std::vector<int64_t> full = {key.rows()};
+  full.insert(full.end(), shape.begin(), shape.end());
+  at::Tensor out = at::empty(full, type);
+  if (key.rows() == 0) return out;
+  const size_t row_elements = static_cast<size_t>(out.numel() / key.rows());
+  AT_DISPATCH_FLOATING_TYPES(type, "draw_normal", [&] {
+    scalar_t* data = out.data_ptr<scalar_t>();
+    for (int64_t row = 0; row < key.rows(); ++row) {
+      stream(key, row, purpose).fill_normal(std::span<scalar_t>(data + row * row_elements, row_elements));
+    }
+  });
+  return out;
+}
+
+at::Tensor draw_uniform(const DrawKey& key, Purpose purpose, double low, double high) {
+  at::Tensor out = at::empty({key.rows()}, at::kDouble);
+  for (int64_t row = 0; row < key.rows(); ++row) {
+    out.data_ptr<double>()[row] = low + (high - low) * stream(key, row, purpose).uniform(0);
+  }
+  return out;
+}
+
+at::Tensor draw_bernoulli(const DrawKey& key, Purpose purpose, double p) {
+  return draw_uniform(key, purpose, 0, 1) < p;
+}
+
+at::Tensor draw_index(const DrawKey& key, Purpose purpose, int64_t n) {
+  at::Tensor out = at::empty({key.rows()}, at::kLong);
+  for (int64_t row = 0; row < key.rows(); ++row) {
+    out.data_ptr<int64_t>()[row] =
+        1 + static_cast<int64_t>(stream(key, row, purpose).below(0, static_cast<uint64_t>(n)));
+  }
+  return out;
+}
+
+at::Tensor draw_keep_mask(const DrawKey& key, Purpose purpose, int head, int64_t width, double dropout,
+                          at::ScalarType type) {
+  at::Tensor out = at::empty({key.rows(), width}, at::kDouble);
+  for (int64_t row = 0; row < key.rows(); ++row) {
+    const PhiloxStream numbers = stream(key, row, purpose);
+    for (int64_t i = 0; i < width; ++i) {
+      const double u = numbers.uniform(static_cast<uint64_t>(head * width + i));
+      out.data_ptr<double>()[row * width + i] = u < dropout ? 0 : 1;
+    }
+  }
+  return out.to(type);
+}
+
+TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const TeacherOptions& options,
+                          double condition_drop) {
+  return {.noise = normal_like(key, Purpose::kOuterNoise, x),
+          .t_uniform = draw_uniform(key, Purpose::kOuterTime, options.t_low, options.t_high),
+          .drop_condition = draw_bernoulli(key, Purpose::kConditionDrop, condition_drop)};
+}
+
+Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Options& options,
+                        const DrawShares& shares) {
+  return {.x_1 = normal_like(key, Purpose::kOuterNoise, x),
+          .y_1 = normal_like(key, Purpose::kInnerNoise, x),
+          .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
+          .s_uniform = draw_uniform(key, Purpose::kInnerTime, options.s_low, options.s_high),
+          .flow_matching = draw_bernoulli(key, Purpose::kFlowMatching, shares.flow_matching),
+          .drop_condition = draw_bernoulli(key, Purpose::kConditionDrop, shares.condition_drop)};
+}
+
+Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Options& options,
+                        const DropoutShape& dropout) {
+  Stage2Draws draws{.x_1 = normal_like(key, Purpose::kOuterNoise, x),
+                    .y_1 = normal_like(key, Purpose::kInnerNoise, x),
+                    .epsilon = normal_like(key, Purpose::kDiffusionNoise, x),
+                    .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
+                    .td_uniform = draw_uniform(key, Purpose::kDiffusionTime, options.td_low, options.td_high),
+                    .keep_fake = {},
+                    .keep_real = {},
+                    .r1_noise = {}};
+  for (int head = 0; head < dropout.heads; ++head) {
+    draws.keep_fake.push_back(
+        draw_keep_mask(key, Purpose::kDropoutFake, head, dropout.hidden, dropout.dropout, x.scalar_type()));
+    draws.keep_real.push_back(
+        draw_keep_mask(key, Purpose::kDropoutReal, head, dropout.hidden, dropout.dropout, x.scalar_type()));
+  }
+  if (options.r1_weight > 0) draws.r1_noise = normal_like(key, Purpose::kR1Noise, x);
+  return draws;
+}
+
+}  // namespace tmd::method

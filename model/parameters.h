@@ -1,0 +1,79 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sharding/param_spec.h"
+
+namespace tmd::model {
+
+/// Walks over the tensors of a weight struct. One `visit` function per struct names its tensors, their shapes and
+/// their start values; it serves both to declare a unit (`declare`) and to bind gathered tensors to the struct
+/// (`bind`), so the two cannot disagree.
+class ParameterVisitor {
+ public:
+  virtual ~ParameterVisitor() = default;
+  virtual void operator()(at::Tensor& slot, sharding::ParamSpec spec) = 0;
+};
+
+struct LinearWeights {
+  at::Tensor weight;  // [out, in]
+  at::Tensor bias;    // [out]
+};
+
+/// A Linear with Xavier-uniform weight and zero bias, Wan's rule for most of its layers.
+void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out, int64_t in);
+/// The same with another start of the weight.
+void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out, int64_t in,
+                  sharding::Initialiser weight);
+
+/// `linear.weight` applied to the last dimension of `x`, plus the bias.
+at::Tensor apply(const LinearWeights& linear, const at::Tensor& x);
+
+/// Runs `visit` on a throw-away struct and returns what it declared.
+template <class Weights, class Visit>
+sharding::UnitSpec declare(std::string unit_name, Visit visit);
+
+/// Runs `visit` on a new struct and gives it `params` in order.
+template <class Weights, class Visit>
+Weights bind(std::span<const at::Tensor> params, Visit visit);
+
+// ---------------------------------------------------------------------------------------------------------
+
+class Declaration : public ParameterVisitor {
+ public:
+  void operator()(at::Tensor& slot, sharding::ParamSpec spec) override;
+  std::vector<sharding::ParamSpec> params;
+};
+
+class Binding : public ParameterVisitor {
+ public:
+  explicit Binding(std::span<const at::Tensor> params) : params_(params) {}
+  void operator()(at::Tensor& slot, sharding::ParamSpec spec) override;
+
+ private:
+  std::span<const at::Tensor> params_;
+  size_t next_ = 0;
+};
+
+template <class Weights, class Visit>
+sharding::UnitSpec declare(std::string unit_name, Visit visit) {
+  Weights weights;
+  Declaration declaration;
+  visit(declaration, weights);
+  return {std::move(unit_name), std::move(declaration.params)};
+}
+
+template <class Weights, class Visit>
+Weights bind(std::span<const at::Tensor> params, Visit visit) {
+  Weights weights;
+  Binding binding(params);
+  visit(binding, weights);
+  return weights;
+}
+
+}  // namespace tmd::model

@@ -1,0 +1,85 @@
+#include "model/wan_block.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "model/wan_ops.h"
+
+namespace tmd::model {
+
+using sharding::Initialiser;
+
+namespace {
+
+void visit_attention(ParameterVisitor& visitor, AttentionWeights& attention, const WanConfig& config,
+                     const std::string& name) {
+  const int64_t width = config.width();
+  visit_linear(visitor, attention.q, name + ".q", width, width);
+  visit_linear(visitor, attention.k, name + ".k", width, width);
+  visit_linear(visitor, attention.v, name + ".v", width, width);
+  visit_linear(visitor, attention.o, name + ".o", width, width);
+  visitor(attention.norm_q, {name + ".norm_q.weight", {width}, Initialiser::constant(1)});
+  visitor(attention.norm_k, {name + ".norm_k.weight", {width}, Initialiser::constant(1)});
+}
+
+at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
+  return x.view({x.size(0), x.size(1), config.heads, config.head_dim});
+}
+
+at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
+                          const at::Tensor& rotations) {
+  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon);
+  const at::Tensor k = rms_norm(apply(w.k, x), w.norm_k, config.epsilon);
+  const at::Tensor v = apply(w.v, x);
+  return apply(w.o, attention(apply_rope(split_heads(q, config), rotations),
+                              apply_rope(split_heads(k, config), rotations), split_heads(v, config)));
+}
+
+// All text rows are keys, those behind the text's end too: Wan has no mask there.
+at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
+                           const at::Tensor& context) {
+  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon);
+  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, config.epsilon);
+  const at::Tensor v = apply(w.v, context);
+  return apply(w.o, attention(split_heads(q, config), split_heads(k, config), split_heads(v, config)));
+}
+
+}  // namespace
+
+void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& config, const std::string& prefix) {
+  const int64_t width = config.width();
+  visitor(block.modulation,
+          {prefix + ".modulation", {1, 6, width}, Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
+  visit_attention(visitor, block.self_attn, config, prefix + ".self_attn");
+  visitor(block.norm3_weight, {prefix + ".norm3.weight", {width}, Initialiser::constant(1)});
+  visitor(block.norm3_bias, {prefix + ".norm3.bias", {width}, Initialiser::constant(0)});
+  visit_attention(visitor, block.cross_attn, config, prefix + ".cross_attn");
+  visit_linear(visitor, block.ffn_in, prefix + ".ffn.0", config.ffn, width);
+  visit_linear(visitor, block.ffn_out, prefix + ".ffn.2", width, config.ffn);
+}
+
+at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x, const at::Tensor& e6,
+                         const at::Tensor& context, const at::Tensor& rotations) {
+  return block_forward(block, config, x, e6, context, rotations, nullptr);
+}
+
+at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x, const at::Tensor& e6,
+                         const at::Tensor& context, const at::Tensor& rotations, BlockTrace* trace) {
+  // rows: shift, scale, gate of the self-attention, then of the feed-forward; [B, 1, D] each
+  const std::vector<at::Tensor> mod = (block.modulation + e6).split(1, 1);
+  const at::Tensor self =
+      self_attention(block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations);
+  at::Tensor out = at::addcmul(x, self, mod[2]);
+  const at::Tensor normed =
+      at::layer_norm(out, {config.width()}, block.norm3_weight, block.norm3_bias, config.epsilon);
+  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context);
+  out = out + cross;
+  const at::Tensor hidden =
+      at::gelu(apply(block.ffn_in, modulated_norm(out, mod[3], mod[4], config.epsilon)), "tanh");
+  const at::Tensor feed_forward = apply(block.ffn_out, hidden);
+  if (trace) *trace = {self, cross, feed_forward};
+  return at::addcmul(out, feed_forward, mod[5]);
+}
+
+}  // namespace tmd::model

@@ -1,0 +1,148 @@
+#include "model/wan_dit.h"
+
+#include <ATen/ATen.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "model/wan_ops.h"
+
+namespace tmd::model {
+
+using sharding::Initialiser;
+using sharding::Tensors;
+
+namespace {
+
+constexpr double kEmbeddingStd = 0.02;  // Wan's start of the text and time embedding Linears
+
+}  // namespace
+
+void visit(ParameterVisitor& visitor, EmbedWeights& embed, const WanConfig& config) {
+  const int64_t width = config.width();
+  visitor(embed.patch.weight,
+          {"patch_embedding.weight",
+           {width, config.channels, 1, WanConfig::kPatchHeight, WanConfig::kPatchWidth},
+           Initialiser::xavier_uniform(config.patch_values(), width)});
+  visitor(embed.patch.bias, {"patch_embedding.bias", {width}, Initialiser::constant(0)});
+  const Initialiser normal = Initialiser::normal(kEmbeddingStd);
+  visit_linear(visitor, embed.text_in, "text_embedding.0", width, config.text_dim, normal);
+  visit_linear(visitor, embed.text_out, "text_embedding.2", width, width, normal);
+  visit_linear(visitor, embed.time_in, "time_embedding.0", width, config.freq_dim, normal);
+  visit_linear(visitor, embed.time_out, "time_embedding.2", width, width, normal);
+  visit_linear(visitor, embed.time_projection, "time_projection.1", 6 * width, width);
+}
+
+void visit(ParameterVisitor& visitor, HeadWeights& head, const WanConfig& config) {
+  const int64_t width = config.width();
+  visitor(head.modulation,
+          {"head.modulation", {1, 2, width}, Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
+  visit_linear(visitor, head.head, "head.head", config.patch_values(), width, Initialiser::constant(0));
+}
+
+at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& latent) {
+  return at::linear(patchify(latent), embed.patch.weight.flatten(1), embed.patch.bias);
+}
+
+at::Tensor embed_text(const EmbedWeights& embed, const at::Tensor& text) {
+  return apply(embed.text_out, at::gelu(apply(embed.text_in, text), "tanh"));
+}
+
+at::Tensor embed_time(const LinearWeights& in, const LinearWeights& out, const at::Tensor& sinusoid) {
+  return apply(out, at::silu(apply(in, sinusoid)));
+}
+
+at::Tensor project_time(const LinearWeights& projection, const at::Tensor& temb) {
+  return apply(projection, at::silu(temb)).view({temb.size(0), 6, temb.size(1)});
+}
+
+at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x, const at::Tensor& temb,
+                        const TokenGrid& grid) {
+  const std::vector<at::Tensor> mod = (head.modulation + temb.unsqueeze(1)).split(1, 1);  // shift, scale [B, 1, D]
+  return unpatchify(apply(head.head, modulated_norm(x, mod[0], mod[1], config.epsilon)), grid);
+}
+
+std::vector<sharding::UnitSpec> wan_units(const WanConfig& config) {
+  std::vector<sharding::UnitSpec> units;
+  units.push_back(declare<EmbedWeights>("embed", [&](auto& v, auto& w) { visit(v, w, config); }));
+  for (int64_t i = 0; i < config.layers; ++i) {
+    const std::string name = fmt::format("blocks.{}", i);
+    units.push_back(declare<BlockWeights>(name, [&](auto& v, auto& w) { visit(v, w, config, name); }));
+  }
+  units.push_back(declare<HeadWeights>("head", [&](auto& v, auto& w) { visit(v, w, config); }));
+  return units;
+}
+
+WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
+                        bool weight_gradients) const {
+  check(text.dim() == 3 && text.size(2) == config_.text_dim, ErrorKind::kData,
+        fmt::format("text embeddings have {} features, the model takes {}", text.size(-1), config_.text_dim));
+  const auto function = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+    const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
+    const at::Tensor temb = embed_time(w.time_in, w.time_out, in[1]);
+    return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb), embed_text(w, in[2])};
+  };
+  check(latent.size(1) == config_.channels, ErrorKind::kData,
+        fmt::format("latents have {} channels, the model takes {}", latent.size(1), config_.channels));
+  const at::Tensor waves = sinusoid(time, config_.freq_dim).to(network_.type());
+  Tensors out = run_unit(network_, network_.unit("embed"), weight_gradients, function, {latent, waves, text});
+  return {out[0], out[1], out[2], out[3]};
+}
+
+WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const {
+  const auto function = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+    const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
+    const at::Tensor temb = embed_time(w.time_in, w.time_out, in[1]);
+    return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb)};
+  };
+  const at::Tensor waves = sinusoid(time, config_.freq_dim).to(network_.type());
+  Tensors out = run_unit(network_, network_.unit("embed"), weight_gradients, function, {latent, waves});
+  return {out[0], out[1], out[2], {}};
+}
+
+at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const {
+  const std::string name = fmt::format("blocks.{}", index);
+  const auto function = [config = config_, name, rotations = rotations(grid)](std::span<const at::Tensor> params,
+                                                                               std::span<const at::Tensor> in) {
+    const auto w = bind<BlockWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
+    return Tensors{block_forward(w, config, in[0], in[1], in[2], rotations)};
+  };
+  return run_unit(network_, network_.unit(name), weight_gradients, function,
+                  {stream.tokens, stream.e6, stream.context})[0];
+}
+
+at::Tensor WanDit::head(const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const {
+  const auto function = [config = config_, grid](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+    const auto w = bind<HeadWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
+    return Tensors{head_forward(w, config, in[0], in[1], grid)};
+  };
+  return run_unit(network_, network_.unit("head"), weight_gradients, function, {stream.tokens, stream.temb})[0];
+}
+
+WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
+                               const Request& request) const {
+  const TokenGrid grid = token_grid(latent);
+  Output output;
+  const auto& taps = request.feature_blocks;
+  const int64_t last = request.features_only ? taps.back() : config_.layers - 1;
+  WanStream stream = embed(latent, time, text, request.weight_gradients);
+  for (int64_t i = 0; i <= last; ++i) {
+    stream.tokens = block(i, stream, grid, request.weight_gradients);
+    if (std::find(taps.begin(), taps.end(), i) != taps.end()) {
+      output.features.push_back(unpatchify(stream.tokens, grid));
+    }
+  }
+  if (!request.features_only) output.velocity = head(stream, grid, request.weight_gradients);
+  return output;
+}
+
+at::Tensor WanDit::rotations(const TokenGrid& grid) const {
+  if (!rotations_ || rotations_->first != grid) {
+    rotations_ = std::make_unique<std::pair<TokenGrid, at::Tensor>>(
+        grid, rope_rotations(grid, config_.head_dim, network_.type()));
+  }
+  return rotations_->second;
+}
+
+}  // namespace tmd::model

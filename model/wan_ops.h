@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/wan_config.h"
+
+namespace tmd::model {
+
+/// [B, C, T, H, W] -> [B, N, C*4]: the values of each (1, 2, 2) patch in the order (channel, ph, pw), tokens in
+/// row-major (frame, row, column) order.
+at::Tensor patchify(const at::Tensor& latent);
+
+/// [B, N, C*4] -> [B, C, T, H, W]: the reverse, but with the values of a patch in the order (ph, pw, channel),
+/// which is Wan's output order.
+at::Tensor unpatchify(const at::Tensor& patches, const TokenGrid& grid);
+
+/// Grid of a latent [B, C, T, H, W]. Throws kData when height or width is odd.
+TokenGrid token_grid(const at::Tensor& latent);
+
+/// Time sinusoid [B, freq_dim] in float64: cosines first, then sines, of `time` times 10000^(-i / half).
+/// `time` [B] float64, in network units (0 .. 1000).
+at::Tensor sinusoid(const at::Tensor& time, int64_t freq_dim);
+
+/// Unit complex numbers [N, head_dim / 2] (complex of `type`) that rotate adjacent pairs of a head: the first pairs
+/// by the frame, the next by the row, the last by the column; head_dim splits into d - 2h, h, h with
+/// h = 2 * floor(head_dim / 6). Angles in float64.
+at::Tensor rope_rotations(const TokenGrid& grid, int64_t head_dim, at::ScalarType type);
+
+/// Rotates x [B, N, heads, head_dim] by `rotations` [N, head_dim / 2].
+at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations);
+
+/// LayerNorm over the last dimension without weights, then x * (1 + scale) + shift. shift, scale: [B, 1, D].
+at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale, double epsilon);
+
+/// x / sqrt(mean(x^2) + eps) * weight over the last dimension (all channels, before the head split).
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+/// softmax(q k^T / sqrt(head_dim)) v. q [B, N, heads, head_dim], k and v [B, S, heads, head_dim];
+/// returns [B, N, heads * head_dim].
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+
+}  // namespace tmd::model

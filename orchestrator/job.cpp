@@ -1,0 +1,130 @@
+#include "orchestrator/job.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/error.h"
+#include "comm/agree.h"
+#include "workers/data_worker.h"
+#include "workers/local_feed.h"
+#include "workers/remote_feed.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
+  check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty",
+        "name one or more tmd-latents files: --data.files=FILE");
+  auto set = std::make_unique<data::DataSet>(data::resolve_files(config.data.files));
+  check(set->header().has_latents, ErrorKind::kData,
+        fmt::format("{} has no /latents: it is a list of prompts", config.data.files.front()),
+        "training needs latents");
+  set->negative_text();  // throws when there is none: condition dropout and guidance need it
+  return set;
+}
+
+void check_batch(const configs::Config& config, int trainers) {
+  const int64_t batch = config.train.global_batch;
+  if (batch % trainers == 0) return;
+  std::string legal;
+  for (int64_t n = 1; n <= batch && n <= 64; ++n) {
+    if (batch % n == 0) legal += (legal.empty() ? "" : ", ") + std::to_string(n);
+  }
+  throw Error(ErrorKind::kConfig,
+              fmt::format("train.global_batch = {} cannot be dealt over {} trainer ranks", batch, trainers),
+              fmt::format("legal trainer counts for this batch: {}", legal));
+}
+
+}  // namespace
+
+void fit_to_data(configs::Config& config, const data::LatentHeader& header) {
+  const auto& [channels, frames, height, width] = header.latent_shape;
+  if (config.model.kind == model::ModelKind::kMlp) {
+    config.model.mlp.values = header.latent_elements();
+    return;
+  }
+  const model::WanConfig& wan = config.model.wan;
+  const auto fits = [](const char* what, int64_t in_data, int64_t in_model, const char* key) {
+    check(in_data == in_model, ErrorKind::kData,
+          fmt::format("the data has {} {}, the model takes {}", in_data, what, in_model),
+          fmt::format("set {} = {}, or use data made for this model", key, in_data));
+  };
+  fits("latent channels", channels, wan.channels, "model.channels");
+  fits("text rows", header.text_shape[0], wan.text_length, "model.text_length");
+  fits("text features", header.text_shape[1], wan.text_dim, "model.text_dim");
+  check(height % 2 == 0 && width % 2 == 0, ErrorKind::kData,
+        fmt::format("latents of {} x {} cannot be cut into patches of 2 x 2", height, width));
+}
+
+void set_compute_threads(comm::Communicator& trainers, int64_t threads) {
+  if (threads == 0) {
+    char host[256] = {};
+    gethostname(host, sizeof host - 1);
+    const std::vector<std::string> hosts = comm::gather_strings(trainers, host);
+    const auto here = std::count(hosts.begin(), hosts.end(), std::string(host));
+    threads = std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / here);
+  }
+  at::set_num_threads(static_cast<int>(threads));
+}
+
+Job::Job(comm::Communicator& world, const configs::Config& config)
+    : config_(config), roles_(workers::assign_roles(world, static_cast<int>(config.data_workers))) {
+  comm::run_agreed(world, [&] {
+    data_ = open_data(config_);
+    fit_to_data(config_, data_->header());
+    check_batch(config_, roles_.layout.trainers);
+  });
+  comm::agree_equal(world, fmt::format("{:x}", data_->data_hash()), "the content of data.files");
+  plan_ = configs::network_plan(config_);
+  const int64_t heads = config_.model.kind == model::ModelKind::kWan ? config_.model.wan.heads : 1;
+  const auto shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, heads);
+  if (!is_trainer()) return;
+  set_compute_threads(trainers(), config_.train.threads);
+  mesh_ = std::make_unique<sharding::Mesh>(shape, trainers());
+}
+
+at::ScalarType Job::type() const {
+  return config_.train.precision == workers::TrainOptions::Precision::kFp64 ? at::kDouble : at::kFloat;
+}
+
+at::Tensor Job::negative_text() const { return data_->negative_text().text.unsqueeze(0).to(type()); }
+
+std::vector<int64_t> Job::latent_shape() const {
+  const auto& shape = data_->header().latent_shape;
+  return {shape.begin(), shape.end()};
+}
+
+void Job::serve_data() {
+  workers::run_data_worker(*roles_.data, *data_, roles_.layout.trainers_of(roles_.data->rank()),
+                           [] { return false; });
+}
+
+std::unique_ptr<workers::BatchFeed> Job::open_feed(int64_t first_iteration) {
+  const int64_t ranks = trainers().size(), share = config_.train.global_batch / ranks;
+  const int64_t micro = config_.train.micro_batch == 0 ? share : std::min(share, config_.train.micro_batch);
+  const workers::FeedPlan plan{.seed = config_.run.seed,
+                               .first_iteration = first_iteration,
+                               .last_iteration = config_.total_iterations(),
+                               .global_batch = config_.train.global_batch,
+                               .first_slot = trainers().rank() * share,
+                               .slots = share,
+                               .micro_batch = micro};
+  if (roles_.layout.data_workers == 0) {
+    return std::make_unique<workers::LocalFeed>(data::DataSet(data::resolve_files(config_.data.files)), plan,
+                                                config_.data.prefetch);
+  }
+  return std::make_unique<workers::RemoteFeed>(*roles_.data, roles_.layout.worker_of(trainers().rank()), plan,
+                                               config_.data.prefetch);
+}
+
+void Job::close() {
+  if (mesh_) mesh_->close();
+  roles_.close();
+}
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "configs/config.h"
+#include "data/data_set.h"
+#include "sharding/mesh.h"
+#include "workers/batch_feed.h"
+#include "workers/roles.h"
+
+namespace tmd::orchestrator {
+
+/// What every rank of a run knows before the first iteration: its role, the data set and the mesh. All that can be
+/// refused is refused here, before anything large is allocated.
+class Job {
+ public:
+  /// `config` is completed. Collective over: `world`. Throws kConfig and kData, the same on all ranks.
+  Job(comm::Communicator& world, const configs::Config& config);
+
+  const configs::Config& config() const { return config_; }
+  bool is_trainer() const { return roles_.role == workers::Role::kTrainer; }
+  /// Trainers only.
+  comm::Communicator& trainers() const { return *roles_.peers; }
+  const sharding::Mesh& mesh() const { return *mesh_; }
+  data::DataSet& data() { return *data_; }
+  const workers::NetworkPlan& plan() const { return plan_; }
+  at::ScalarType type() const;
+  at::Tensor negative_text() const;  // [1, S, E]
+  std::vector<int64_t> latent_shape() const;  // C, T, H, W
+
+  /// Serves the trainers until they close their feeds. Data workers only.
+  void serve_data();
+
+  /// The feed of this trainer from `first_iteration` to the end of the run. Its close() is collective with the data
+  /// worker that serves it.
+  std::unique_ptr<workers::BatchFeed> open_feed(int64_t first_iteration);
+
+  /// Collective over: the world.
+  void close();
+
+ private:
+  configs::Config config_;
+  workers::NetworkPlan plan_;
+  workers::Roles roles_;
+  std::unique_ptr<data::DataSet> data_;
+  std::unique_ptr<sharding::Mesh> mesh_;
+};
+
+/// Sets the compute threads of this process: `threads`, or the cores of this host over the trainers on it.
+/// Collective over: `trainers`.
+void set_compute_threads(comm::Communicator& trainers, int64_t threads);
+
+/// Throws kData unless latents and text of `header` fit the model of `config`; fills what the configuration takes from
+/// the data (the perceptron's number of values).
+void fit_to_data(configs::Config& config, const data::LatentHeader& header);
+
+}  // namespace tmd::orchestrator

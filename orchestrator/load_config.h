@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "configs/config.h"
+
+namespace tmd::orchestrator {
+
+/// A configuration with the table that was declared over it; both stay where they are.
+struct LoadedConfig {
+  configs::Config config;
+  std::unique_ptr<configs::OptionTable> table;
+  std::vector<std::string> other_words;  ///< words of the command line that are no configuration
+};
+
+/// Reads the files behind `--config`, then `--section.key=value` words, and completes the configuration.
+/// Throws kConfig and kUsage.
+std::unique_ptr<LoadedConfig> load_config(const std::vector<std::string>& files,
+                                          const std::vector<std::string>& words);
+
+/// The files behind `--config` in `words`, and the words without them.
+struct ConfigFiles {
+  std::vector<std::string> files, rest;
+};
+ConfigFiles take_config_files(const std::vector<std::string>& words);
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,112 @@
+// tmd: distils text-to-video transformers with Transition Matching Distillation. One MPI program; see `tmd --help`.
+
+#include <csignal>
+#include <iostream>
+
+#include <malloc.h>
+
+#include <ATen/Version.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/mpi_runtime.h"
+#include "configs/nearest.h"
+#include "orchestrator/run_folder.h"
+#include "orchestrator/verbs.h"
+
+namespace {
+
+using namespace tmd;
+
+void print_help() {
+  std::cout << "tmd VERB [options]: distil text-to-video transformers with Transition Matching Distillation\n\n";
+  for (const orchestrator::Verb& verb : orchestrator::verbs()) {
+    std::cout << "  " << verb.name << std::string(10 - std::string(verb.name).size(), ' ') << verb.summary << "\n";
+  }
+  std::cout << "\ntmd VERB --help explains a verb; tmd --version prints versions.\n"
+               "On several ranks: mpirun -n 4 tmd train --config configs/clips.ini --run runs/clips\n";
+}
+
+const orchestrator::Verb& find_verb(const std::string& name) {
+  std::vector<std::string> names;
+  for (const orchestrator::Verb& verb : orchestrator::verbs()) {
+    if (name == verb.name) return verb;
+    names.emplace_back(verb.name);
+  }
+  throw Error(ErrorKind::kUsage, "there is no verb '" + name + "'", "did you mean " + configs::nearest_name(name, names) + "?");
+}
+
+bool wants_help(const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    if (word == "--help" || word == "-h") return true;
+  }
+  return false;
+}
+
+int report(const Error& error, int rank) {
+  log_error("{} (exit code {}): {}", name(error.kind()), error.exit_code(), error.what());
+  if (!error.hint().empty()) log_error("hint: {}", error.hint());
+  (void)rank;
+  return error.exit_code();
+}
+
+// A launcher that does not understand this MPI starts many worlds of one rank each; training would run, and be wrong.
+void check_world_size(int size) {
+  const comm::Allocation launched = comm::launched_ranks();
+  if (launched.ranks <= 1 || size == launched.ranks || size > 1) return;
+  throw Error(ErrorKind::kUnavailable,
+              "this process is the only rank of its world, but " + launched.source + " = " +
+                  std::to_string(launched.ranks),
+              "the launcher and MPI do not fit: try srun --mpi=pmix (srun --mpi=list shows what there is), or mpirun");
+}
+
+int run_verb(comm::Communicator& world, const std::string& name, const std::vector<std::string>& words) {
+  check_world_size(world.size());
+  const orchestrator::Verb& verb = find_verb(name);
+  return verb.run(world, words);
+}
+
+// Freed blocks stay in the process: giving them back to the kernel after every layer costs more than the layer.
+void keep_freed_memory() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 2047 * (1 << 20));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    print_help();
+    return words.empty() ? static_cast<int>(ErrorKind::kUsage) : 0;
+  }
+  if (words[0] == "--version") {
+    std::cout << "tmd " << orchestrator::code_version() << ", LibTorch " << TORCH_VERSION << "\n";
+    return 0;
+  }
+  configure_log(0, LogLevel::kInfo);
+  const std::vector<std::string> rest(words.begin() + 1, words.end());
+  try {
+    if (wants_help(rest)) {
+      std::cout << find_verb(words[0]).help;
+      return 0;
+    }
+    find_verb(words[0]);
+  } catch (const Error& e) {
+    return report(e, 0);
+  }
+  keep_freed_memory();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes a write error that is handled like a full disk
+  comm::MpiRuntime mpi;
+  const int rank = mpi.world().rank();
+  configure_log(rank, LogLevel::kInfo);
+  try {
+    const int code = run_verb(mpi.world(), words[0], rest);
+    mpi.finalize();
+    return code;
+  } catch (const Error& e) {
+    mpi.abort(report(e, rank));
+  } catch (const std::exception& e) {
+    mpi.abort(report(Error(ErrorKind::kInternal, e.what()), rank));
+  }
+}

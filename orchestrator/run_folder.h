@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "comm/communicator.h"
+#include "configs/config.h"
+
+namespace tmd::orchestrator {
+
+/// The folder of a run: config.ini, env.json, log/rank_*.txt, metrics.jsonl, samples/, checkpoints/, eval/.
+class RunFolder {
+ public:
+  /// Opens or makes `path` for the experiment of `table`. A folder that holds another experiment is refused with the
+  /// keys that differ (kConfig), unless each of them is in `allowed_changes`; one that is no run folder is refused too.
+  /// Writes the resolved config.ini and env.json, and opens this rank's log file. Collective over: `world`.
+  RunFolder(comm::Communicator& world, std::filesystem::path path, const configs::OptionTable& table,
+            const std::vector<std::string>& allowed_changes);
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  std::filesystem::path samples() const { return path_ / "samples"; }
+  std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+
+ private:
+  void prepare(const configs::OptionTable& table, const std::vector<std::string>& allowed_changes, int ranks) const;
+
+  std::filesystem::path path_;
+};
+
+/// Versions, host, rank count: what one must know to compare two runs.
+nlohmann::json environment(int ranks);
+
+/// "0.1.0"
+std::string code_version();
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,92 @@
+#include "orchestrator/sampling.h"
+
+#include <ATen/ATen.h>
+
+#include <numeric>
+
+#include "base/philox.h"
+#include "method/draws.h"
+#include "method/flow.h"
+#include "method/grids.h"
+#include "method/samplers.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+// Samples one batch: noise numbers and text in, latents out.
+using SampleBatch = std::function<at::Tensor(const std::vector<int64_t>& numbers, const at::Tensor& text)>;
+
+// Deals the rows over the ranks in equal numbers of equal batches, so that all ranks make the same network calls; rows
+// beyond the end repeat row 0 and are dropped.
+at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request, const SampleBatch& sample,
+                       const SampleProgress& progress) {
+  comm::Communicator& world = mesh.world();
+  const int64_t rows = request.text.size(0), ranks = world.size();
+  const int64_t batch = std::min(request.batch, (rows + ranks - 1) / ranks);
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < rows; begin += batch * ranks) {
+    std::vector<int64_t> index;
+    for (int64_t k = 0; k < batch; ++k) {
+      const int64_t row = begin + world.rank() * batch + k;
+      index.push_back(row < rows ? row : 0);
+    }
+    std::vector<int64_t> numbers = index;
+    for (int64_t& number : numbers) number += request.first_number;
+    const at::Tensor local =
+        sample(numbers, request.text.index_select(0, at::tensor(index, at::kLong))).to(at::kFloat).contiguous();
+    std::vector<int64_t> shape = local.sizes().vec();
+    shape[0] *= ranks;
+    const at::Tensor all = at::empty(shape, at::kFloat);
+    world.all_gather(local, all).wait();
+    parts.push_back(all);
+    if (progress) progress(std::min(rows, begin + batch * ranks));
+  }
+  return at::cat(parts, 0).narrow(0, 0, rows).contiguous();
+}
+
+}  // namespace
+
+at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNetwork& teacher,
+                          const configs::SamplerOptions& options, const SampleRequest& request,
+                          const SampleProgress& progress) {
+  const at::NoGradGuard no_grad;
+  const at::ScalarType type = teacher.type();
+  const auto view = workers::velocity_view(plan, teacher, false);
+  const auto sigmas = method::teacher_sigmas(static_cast<int>(options.steps), options.shift, options.grid);
+  const method::GuidanceOptions guidance{.cfg = options.cfg, .model_time = options.model_time};
+  const bool euler = options.solver == configs::SamplerOptions::Solver::kEuler;
+  return sample_rows(
+      teacher.mesh(), request,
+      [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
+        const at::Tensor x =
+            method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise, request.latent_shape, type);
+        const at::Tensor negative = request.negative_text.to(type);
+        return euler ? method::sample_euler(*view, x, text.to(type), negative, sigmas, guidance)
+                     : method::sample_unipc(*view, x, text.to(type), negative, sigmas, guidance);
+      },
+      progress);
+}
+
+at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNetwork& student,
+                          const workers::MethodOptions& method, const SampleRequest& request,
+                          const SampleProgress& progress) {
+  const at::NoGradGuard no_grad;
+  const at::ScalarType type = student.type();
+  workers::GeneratorView view(plan, method, student, false);
+  const auto grid_t = method::student_grid(static_cast<int>(method.outer_steps), method.outer_shift);
+  return sample_rows(
+      student.mesh(), request,
+      [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
+        const at::Tensor noise =
+            method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise, request.latent_shape, type);
+        const auto inner_noise = [&](int i) {
+          return method::draw_normal({request.seed, static_cast<uint64_t>(i), numbers}, Purpose::kSampleInner,
+                                     request.latent_shape, type);
+        };
+        // The sampler starts at t_M as training does: noise times t_M.
+        return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(type), grid_t, inner_noise);
+      },
+      progress);
+}
+
+}  // namespace tmd::orchestrator

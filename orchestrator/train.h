@@ -1,0 +1,25 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "configs/config.h"
+
+namespace tmd::orchestrator {
+
+struct TrainRequest {
+  std::filesystem::path run;                   ///< run folder
+  std::vector<std::string> allowed_changes;    ///< experiment keys that may differ from an earlier start
+  int64_t console_every = 1;                   ///< iterations between lines on the console
+  std::string title;                           ///< shown in front of console lines, e.g. "TMD"; may be empty
+};
+
+/// Runs a job from its present state to its end: every stage of `config`, with checkpoints, metrics and previews in the
+/// run folder. Called again for the same folder, it goes on from the newest intact checkpoint.
+/// `config` is completed and is what `table` was declared over. Collective over: `world`.
+void train(comm::Communicator& world, const configs::Config& config, const configs::OptionTable& table,
+           const TrainRequest& request);
+
+}  // namespace tmd::orchestrator

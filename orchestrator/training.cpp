@@ -1,0 +1,198 @@
+#include "orchestrator/training.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/agree.h"
+
+namespace tmd::orchestrator {
+
+using workers::NetworkRole;
+using workers::Stage;
+
+namespace {
+
+double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::steady_clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
+
+// Sample numbers of all ranks in slot order; every rank has equally many.
+std::vector<int64_t> gather_samples(comm::Communicator& trainers, const std::vector<int64_t>& own) {
+  const int64_t each = static_cast<int64_t>(own.size());
+  const at::Tensor all = at::empty({each * trainers.size()}, at::kLong);
+  trainers.all_gather(at::tensor(own, at::kLong), all).wait();
+  const int64_t* data = all.const_data_ptr<int64_t>();
+  return {data, data + all.numel()};
+}
+
+}  // namespace
+
+Training::Training(Job& job, const RunFolder& folder, const TrainRequest& request, uint64_t experiment_hash)
+    : job_(job),
+      folder_(folder),
+      request_(request),
+      experiment_hash_(experiment_hash),
+      store_(folder.checkpoints()),
+      networks_(job.plan(), job.config().stages, job.mesh(), job.type(), job.config().run.seed),
+      negative_text_(job.negative_text()),
+      trainer_(job.plan(), job.config().train, job.config().stages, job.mesh(), job.config().run.seed, networks_,
+               negative_text_),
+      previews_(job, folder.samples()) {}
+
+void Training::start_or_resume() {
+  comm::Communicator& trainers = job_.trainers();
+  store_.recover(trainers);
+  const checkpoint::Choice choice = store_.choose(trainers);
+  const bool speaks = trainers.rank() == 0;
+  for (const std::string& damage : choice.damage) {
+    if (speaks) log_warning("{}", damage);
+  }
+  if (choice.step) {
+    networks_.allocate(stage_of_checkpoint(store_, *choice.step));
+    counters_ = load_checkpoint(store_, *choice.step, job_.mesh(), networks_);
+    last_saved_ = counters_.iteration;
+    if (speaks) log_info("RESUMED step {} from {}", counters_.iteration, store_.folder(*choice.step).string());
+  } else {
+    comm::run_agreed(trainers, [&] { networks_.make_teacher(); });
+    if (speaks) log_info("FRESH start in {}", folder_.path().string());
+  }
+  first_iteration_ = counters_.iteration + 1;
+  comm::run_agreed(trainers, [&] {
+    if (speaks) metrics_ = std::make_unique<MetricsLog>(folder_.metrics(), counters_.iteration);
+  });
+  feed_ = job_.open_feed(first_iteration_);
+  loop_start_ = Clock::now();
+}
+
+int64_t Training::stage_begin(Stage stage) const {
+  int64_t begin = 0;
+  for (Stage other : job_.config().stage_list()) {
+    if (other < stage) begin += job_.config().iterations(other);
+  }
+  return begin;
+}
+
+bool Training::is_finished(Stage stage) const {
+  return counters_.iteration >= stage_begin(stage) + job_.config().iterations(stage);
+}
+
+void Training::enter(Stage stage) {
+  const bool resumed_inside = last_saved_ >= 0 && networks_.stage() == stage && counters_.iteration > stage_begin(stage);
+  if (resumed_inside) return;
+  networks_.enter(stage);
+  if (job_.trainers().rank() == 0) {
+    log_info("stage {}: {} iterations of {} samples", name(stage), job_.config().iterations(stage),
+             job_.config().train.global_batch);
+  }
+  previews_.at_stage_begin(networks_, counters_.iteration);
+}
+
+void Training::iterate() {
+  const auto begin = Clock::now();
+  const Stage stage = networks_.stage();
+  const workers::IterationIndex index{.iteration = counters_.iteration + 1,
+                                      .in_stage = counters_.iteration + 1 - stage_begin(stage),
+                                      .stage_iterations = job_.config().iterations(stage)};
+  const workers::IterationReport report = trainer_.run(index, *feed_);
+  count(report);
+  quarantine(report);
+  const double checkpoint_s = save_if_due();
+  previews_.after_iteration(networks_, counters_.iteration, is_finished(stage));
+  record(report, checkpoint_s, seconds_between(begin, Clock::now()));
+}
+
+void Training::count(const workers::IterationReport& report) {
+  ++counters_.iteration;
+  if (report.phase == method::Phase::kStudent && !report.skipped) ++counters_.student_updates;
+  counters_.nonfinite_in_row = report.skipped ? counters_.nonfinite_in_row + 1 : 0;
+  counters_.nonfinite_total += report.skipped ? 1 : 0;
+  const workers::TrainOptions& options = job_.config().train;
+  const bool stops = options.nonfinite == workers::TrainOptions::NonFinite::kStop;
+  check(!report.skipped || (!stops && counters_.nonfinite_in_row < options.max_nonfinite), ErrorKind::kDiverged,
+        fmt::format("iteration {}: a gradient is not finite ({} in a row)", counters_.iteration,
+                    counters_.nonfinite_in_row),
+        "lower the learning rate, or look at the batch in metrics.jsonl; the last checkpoint is from before");
+}
+
+void Training::quarantine(const workers::IterationReport& report) {
+  comm::Communicator& trainers = job_.trainers();
+  if (!comm::agree_any(trainers, !report.bad.empty())) return;
+  nlohmann::json own = nlohmann::json::array();
+  for (const workers::BadSample& bad : report.bad) own.push_back({bad.sample, bad.name, bad.problem});
+  for (const std::string& text : comm::gather_strings(trainers, own.dump())) {
+    for (const auto& item : nlohmann::json::parse(text)) {
+      const workers::BadSample bad{item[0], item[1], item[2]};
+      auto& list = counters_.quarantine;
+      if (std::find(list.begin(), list.end(), bad) != list.end()) continue;
+      list.push_back(bad);
+      if (trainers.rank() == 0) log_warning("{} is left out and replaced: {}", bad.name, bad.problem);
+    }
+  }
+  const int64_t limit = job_.config().data.max_bad, found = static_cast<int64_t>(counters_.quarantine.size());
+  check(found <= limit, ErrorKind::kData,
+        fmt::format("{}: {} ({} broken sample{}, data.max_bad = {})", counters_.quarantine.back().name,
+                    counters_.quarantine.back().problem, found, found == 1 ? "" : "s", limit),
+        "mend the file, or raise data.max_bad to train without it");
+}
+
+double Training::save_if_due() {
+  if (counters_.iteration % job_.config().checkpoint.every != 0) return 0;
+  const auto begin = Clock::now();
+  try {
+    save();
+  } catch (const Error& e) {
+    // Equal on all ranks. The older checkpoints are as before, and the next one may succeed.
+    if (e.kind() != ErrorKind::kIo) throw;
+    if (job_.trainers().rank() == 0) {
+      log_warning("checkpoint of step {} failed, training goes on: {}", counters_.iteration, e.what());
+    }
+  }
+  return seconds_between(begin, Clock::now());
+}
+
+void Training::save() {
+  save_checkpoint(store_, job_.mesh(), experiment_hash_, networks_, counters_);
+  last_saved_ = counters_.iteration;
+  const configs::CheckpointOptions& options = job_.config().checkpoint;
+  if (job_.trainers().rank() == 0) {
+    store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every}, counters_.iteration);
+  }
+}
+
+double Training::seconds_left() const {
+  const int64_t done = counters_.iteration - first_iteration_ + 1;
+  const int64_t left = job_.config().total_iterations() - counters_.iteration;
+  return seconds_between(loop_start_, Clock::now()) / static_cast<double>(done) * static_cast<double>(left);
+}
+
+void Training::record(const workers::IterationReport& report, double checkpoint_s, double total_s) {
+  std::vector<int64_t> samples = gather_samples(job_.trainers(), report.samples);
+  comm::run_agreed(job_.trainers(), [&] {
+    if (!metrics_) return;
+    const IterationRecord record{.iteration = counters_.iteration,
+                                 .total_iterations = job_.config().total_iterations(),
+                                 .stage = name(networks_.stage()),
+                                 .student_updates = counters_.student_updates,
+                                 .samples = std::move(samples),
+                                 .report = report,
+                                 .checkpoint_s = checkpoint_s,
+                                 .total_s = total_s};
+    metrics_->write(record);
+    if (counters_.iteration % request_.console_every == 0 || counters_.iteration == record.total_iterations) {
+      log_info("{}{}", request_.title.empty() ? "" : request_.title + ": ", console_line(record, seconds_left()));
+    }
+  });
+}
+
+void Training::finish() {
+  if (feed_) feed_->close();
+  if (last_saved_ != counters_.iteration) save();
+  if (job_.trainers().rank() == 0) log_info("finished {} iterations in {}", counters_.iteration, folder_.path().string());
+}
+
+}  // namespace tmd::orchestrator

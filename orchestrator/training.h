@@ -1,0 +1,66 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "checkpoint/store.h"
+#include "orchestrator/job.h"
+#include "orchestrator/metrics_log.h"
+#include "orchestrator/previews.h"
+#include "orchestrator/run_folder.h"
+#include "orchestrator/train.h"
+#include "orchestrator/training_state.h"
+#include "workers/trainer.h"
+
+namespace tmd::orchestrator {
+
+/// A run in progress on one trainer rank: networks, counters, and where they are written. `train` tells the story with
+/// its steps.
+class Training {
+ public:
+  /// Keeps references to all arguments. Collective over: the trainers.
+  Training(Job& job, const RunFolder& folder, const TrainRequest& request, uint64_t experiment_hash);
+
+  /// Takes the newest intact checkpoint, or starts anew, and says which on the console (RESUMED or FRESH).
+  void start_or_resume();
+
+  /// The first stage that is not finished, and how many iterations lie in the stages before a stage.
+  bool is_finished(workers::Stage stage) const;
+  void enter(workers::Stage stage);
+
+  /// One iteration of the present stage: train, count, write metrics, save and preview when they are due.
+  void iterate();
+
+  /// Saves the final state. A failed save throws kIo.
+  void finish();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  int64_t stage_begin(workers::Stage stage) const;  ///< iterations before it
+  void count(const workers::IterationReport& report);
+  void quarantine(const workers::IterationReport& report);
+  void record(const workers::IterationReport& report, double checkpoint_s, double total_s);
+  double save_if_due();
+  void save();
+  double seconds_left() const;
+
+  Job& job_;
+  const RunFolder& folder_;
+  const TrainRequest& request_;
+  uint64_t experiment_hash_;
+  checkpoint::Store store_;
+  workers::StageNetworks networks_;
+  at::Tensor negative_text_;  // [1, S, E]
+  workers::Trainer trainer_;
+  Previews previews_;
+  RunCounters counters_;
+  std::unique_ptr<workers::BatchFeed> feed_;
+  std::unique_ptr<MetricsLog> metrics_;  // rank 0
+  Clock::time_point loop_start_ = Clock::now();
+  int64_t first_iteration_ = 1;
+  int64_t last_saved_ = -1;
+};
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,121 @@
+#include "orchestrator/training_state.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "orchestrator/run_folder.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+using nlohmann::json;
+using workers::NetworkRole;
+using workers::Stage;
+
+// One flat tensor of the state with its name in the checkpoint, e.g. "student.blocks.0.adam_first".
+struct NamedShard {
+  std::string key;
+  at::Tensor values;
+  const std::vector<sharding::ShardSegment>* segments;
+};
+
+std::vector<NamedShard> named_shards(workers::StageNetworks& networks) {
+  std::vector<NamedShard> list;
+  for (auto& [role, trained] : networks.all()) {
+    for (int unit = 0; unit < trained.network->units(); ++unit) {
+      sharding::UnitShard& shard = trained.network->shard(unit);
+      const std::string prefix = fmt::format("{}.{}.", name(role), trained.network->spec(unit).name);
+      const auto add = [&](const char* what, const at::Tensor& values) {
+        list.push_back({prefix + what, values, &shard.segments});
+      };
+      add("master", shard.master);
+      if (trained.optimizer) {
+        add("adam_first", trained.optimizer->first_moment(unit));
+        add("adam_second", trained.optimizer->second_moment(unit));
+      }
+      if (trained.average) add("average", trained.average->shard(unit));
+    }
+  }
+  return list;
+}
+
+template <class Part, class Bytes>
+std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
+  std::vector<Part> parts;
+  for (const NamedShard& shard : shards) {
+    const size_t width = shard.values.element_size();
+    Part& part = parts.emplace_back();
+    part.key = shard.key;
+    part.dtype = shard.values.scalar_type() == at::kDouble ? "F64" : "F32";
+    for (const sharding::ShardSegment& segment : *shard.segments) {
+      part.slices.push_back({segment.slice, static_cast<uint64_t>(segment.shard_offset) * width});
+    }
+    part.bytes = Bytes(static_cast<typename Bytes::pointer>(shard.values.data_ptr()), shard.values.nbytes());
+  }
+  return parts;
+}
+
+Stage stage_named(const std::string& text) {
+  for (Stage stage : {Stage::kTeacher, Stage::kStage1, Stage::kStage2}) {
+    if (name(stage) == text) return stage;
+  }
+  throw Error(ErrorKind::kData, "the checkpoint is of an unknown stage " + text);
+}
+
+}  // namespace
+
+json to_json(const RunCounters& counters, const workers::StageNetworks& networks) {
+  json quarantine = json::array();
+  for (const workers::BadSample& bad : counters.quarantine) {
+    quarantine.push_back({{"sample", bad.sample}, {"name", bad.name}, {"problem", bad.problem}});
+  }
+  json steps = json::object();
+  for (const auto& [role, trained] : networks.all()) {
+    if (trained.optimizer) steps[name(role)] = trained.optimizer->steps();
+  }
+  return {{"stage", name(networks.stage())},
+          {"iteration", counters.iteration},
+          {"student_updates", counters.student_updates},
+          {"nonfinite_in_row", counters.nonfinite_in_row},
+          {"nonfinite_total", counters.nonfinite_total},
+          {"optimizer_steps", steps},
+          {"quarantine", quarantine}};
+}
+
+void save_checkpoint(const checkpoint::Store& store, const sharding::Mesh& mesh, uint64_t experiment_hash,
+                     workers::StageNetworks& networks, const RunCounters& counters) {
+  const checkpoint::Description description{.step = counters.iteration,
+                                            .mesh = mesh.shape(),
+                                            .experiment_hash = experiment_hash,
+                                            .code_version = code_version(),
+                                            .state = to_json(counters, networks)};
+  const auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(named_shards(networks));
+  checkpoint::save(mesh.world(), store.folder(counters.iteration), description, parts);
+}
+
+Stage stage_of_checkpoint(const checkpoint::Store& store, int64_t step) {
+  return stage_named(checkpoint::read_manifest(store.folder(step)).description.state.at("stage"));
+}
+
+RunCounters load_checkpoint(const checkpoint::Store& store, int64_t step, const sharding::Mesh& mesh,
+                            workers::StageNetworks& networks) {
+  const auto parts = parts_of<checkpoint::PartToLoad, std::span<std::byte>>(named_shards(networks));
+  const checkpoint::Description description =
+      checkpoint::load(mesh.world(), store.folder(step), mesh.shape(), parts);
+  const json& state = description.state;
+  for (auto& [role, trained] : networks.all()) {
+    if (trained.optimizer) trained.optimizer->set_steps(state.at("optimizer_steps").at(name(role)));
+  }
+  RunCounters counters{.iteration = state.at("iteration"),
+                       .student_updates = state.at("student_updates"),
+                       .nonfinite_in_row = state.at("nonfinite_in_row"),
+                       .nonfinite_total = state.at("nonfinite_total"),
+                       .quarantine = {}};
+  for (const json& bad : state.at("quarantine")) {
+    counters.quarantine.push_back({bad.at("sample"), bad.at("name"), bad.at("problem")});
+  }
+  return counters;
+}
+
+}  // namespace tmd::orchestrator

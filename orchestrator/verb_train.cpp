@@ -1,0 +1,41 @@
+#include "orchestrator/arguments.h"
+#include "orchestrator/load_config.h"
+#include "orchestrator/train.h"
+#include "orchestrator/verbs.h"
+
+#include "comm/agree.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+constexpr const char* kHelp =
+    R"(tmd train --config FILE... --run DIR [--section.key=value ...] [--allow-change KEY...] [--log-every N]
+
+Runs the stages of a configuration: teacher, stage1, stage2. The same command again goes on from the newest intact
+checkpoint in DIR. Several --config files: later wins; --section.key=value wins over files. An experiment key that differs
+from the folder's is refused unless it is named behind --allow-change; mesh, limits and previews may always change.
+
+  mpirun -n 3 tmd train --config configs/clips.ini --run runs/clips --data.files clips.h5
+  mpirun -n 4 tmd train --config configs/clips.ini --run runs/long --stage2.iterations=8000
+
+tmd inspect options lists every key.
+)";
+
+int run(comm::Communicator& world, const std::vector<std::string>& words) {
+  const ConfigFiles split = take_config_files(words);
+  const auto loaded = load_config(split.files, split.rest);
+  const Arguments arguments("train", loaded->other_words, {"run", "allow-change", "log-every"});
+  comm::agree_equal(world, loaded->table->resolved_ini(), "the configuration");
+  train(world, loaded->config, *loaded->table,
+        {.run = arguments.required("run"),
+         .allowed_changes = arguments.all("allow-change"),
+         .console_every = arguments.integer_or("log-every", 1),
+         .title = ""});
+  return 0;
+}
+
+}  // namespace
+
+const Verb kTrainVerb{"train", "train a teacher, distil a student", kHelp, run};
+
+}  // namespace tmd::orchestrator

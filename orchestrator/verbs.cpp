@@ -1,0 +1,10 @@
+#include "orchestrator/verbs.h"
+
+namespace tmd::orchestrator {
+
+const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> list = {kDemoVerb, kTrainVerb, kSampleVerb, kEvalVerb, kDataVerb, kInspectVerb};
+  return list;
+}
+
+}  // namespace tmd::orchestrator

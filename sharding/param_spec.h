@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tmd::sharding {
+
+/// How a tensor starts. Element i is a function of (seed, tensor name, i) alone, so it does not depend on
+/// the mesh.
+struct Initialiser {
+  enum class Kind { kConstant, kNormal, kUniform, kIdentityThenNormal };
+  Kind kind = Kind::kConstant;
+  double value = 0;  ///< the constant, the standard deviation, or the bound of a symmetric uniform range
+
+  static Initialiser constant(double value) { return {Kind::kConstant, value}; }
+  static Initialiser normal(double standard_deviation) { return {Kind::kNormal, standard_deviation}; }
+  /// For [D, 2D]: the identity on the left half, normal numbers on the right one.
+  static Initialiser identity_then_normal(double standard_deviation) {
+    return {Kind::kIdentityThenNormal, standard_deviation};
+  }
+  /// Uniform with bound sqrt(6 / (fan_in + fan_out)).
+  static Initialiser xavier_uniform(int64_t fan_in, int64_t fan_out);
+};
+
+/// One parameter tensor as a network declares it.
+struct ParamSpec {
+  std::string name;            ///< full name, e.g. "blocks.3.ffn.0.weight"
+  std::vector<int64_t> shape;
+  Initialiser init;
+  double lr_multiplier = 1;
+  bool weight_decay = true;
+
+  int64_t elements() const;
+};
+
+/// Parameters that are gathered, used and released together: a transformer block, the embedders, the head.
+/// A unit is also what is recomputed in the backward pass.
+struct UnitSpec {
+  std::string name;
+  std::vector<ParamSpec> params;
+
+  int64_t elements() const;
+};
+
+/// Sum over units.
+int64_t count_elements(const std::vector<UnitSpec>& units);
+
+}  // namespace tmd::sharding

@@ -1,0 +1,106 @@
+#include "sharding/run_unit.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
+
+namespace tmd::sharding {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// What the backward pass needs besides the inputs; travels in the autograd context.
+struct UnitCall : torch::CustomClassHolder {
+  ShardedNetwork* network = nullptr;
+  int unit = 0;
+  bool weight_gradients = false;
+  UnitFunction function;
+  std::vector<bool> input_wants_gradient;
+};
+
+using CallPtr = c10::intrusive_ptr<UnitCall>;
+
+Tensors detached(const Tensors& tensors, const std::vector<bool>& wants_gradient) {
+  Tensors result;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const at::Tensor& tensor = tensors[i];
+    result.push_back(tensor.defined() ? tensor.detach() : tensor);
+    if (wants_gradient[i]) result.back().requires_grad_(true);
+  }
+  return result;
+}
+
+struct Recomputed {
+  Tensors inputs;   // gradients of the inputs, undefined where none is wanted
+  Tensors weights;  // gradients of the parameters, empty for frozen networks
+};
+
+Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& saved, const variable_list& output_grads) {
+  const at::AutoGradMode enable_graph(true);
+  const Tensors inputs = detached(saved, call.input_wants_gradient);
+  const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);
+  const Tensors params =
+      detached(gathered.params, std::vector<bool>(gathered.params.size(), call.weight_gradients));
+  const Tensors outputs = call.function(params, inputs);
+
+  Tensors roots, root_grads, wanted;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!outputs[i].requires_grad()) continue;
+    roots.push_back(outputs[i]);
+    root_grads.push_back(output_grads[i]);
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (call.input_wants_gradient[i]) wanted.push_back(inputs[i]);
+  }
+  if (call.weight_gradients) wanted.insert(wanted.end(), params.begin(), params.end());
+  const Tensors grads = torch::autograd::grad(roots, wanted, root_grads, /*retain_graph=*/std::nullopt,
+                                              /*create_graph=*/false, /*allow_unused=*/true);
+  Recomputed result;
+  auto next = grads.begin();
+  for (bool wants : call.input_wants_gradient) result.inputs.push_back(wants ? *next++ : at::Tensor());
+  result.weights.assign(next, grads.end());
+  return result;
+}
+
+class RunUnit : public torch::autograd::Function<RunUnit> {
+ public:
+  // `anchor` requires gradients when the weights do: it makes autograd visit units whose inputs do not.
+  static variable_list forward(AutogradContext* context, const CallPtr& call, const at::Tensor& anchor,
+                               at::TensorList input_list) {
+    (void)anchor;
+    const variable_list inputs = input_list.vec();
+    for (const at::Tensor& input : inputs) {
+      call->input_wants_gradient.push_back(input.defined() && input.requires_grad());
+    }
+    context->save_for_backward(inputs);
+    context->saved_data["call"] = c10::IValue::make_capsule(call);
+    const ShardedNetwork::Gathered gathered = call->network->gather(call->unit);
+    return call->function(gathered.params, inputs);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& output_grads) {
+    const auto call = c10::static_intrusive_pointer_cast<UnitCall>(context->saved_data["call"].toCapsule());
+    Recomputed grads = recompute_and_differentiate(*call, context->get_saved_variables(), output_grads);
+    if (call->weight_gradients) call->network->reduce(call->unit, grads.weights);
+    variable_list result = {at::Tensor(), at::Tensor()};  // the call, the anchor
+    result.insert(result.end(), grads.inputs.begin(), grads.inputs.end());
+    return result;
+  }
+};
+
+}  // namespace
+
+Tensors run_unit(ShardedNetwork& network, int unit, bool weight_gradients, UnitFunction function,
+                 const Tensors& inputs) {
+  auto call = c10::make_intrusive<UnitCall>();
+  call->network = &network;
+  call->unit = unit;
+  call->weight_gradients = weight_gradients;
+  call->function = std::move(function);
+  const at::Tensor anchor = at::zeros({}, at::kFloat).set_requires_grad(weight_gradients);
+  return RunUnit::apply(call, anchor, at::TensorList(inputs));  // a vector would not be seen as tensors
+}
+
+}  // namespace tmd::sharding

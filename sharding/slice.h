@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tmd::sharding {
+
+/// Which elements of a named tensor a rank holds, in memory and on disk.
+///
+/// A tensor of `full_shape` is first cut along `split_dim` (tensor parallelism): this rank's block has the
+/// rows `split_begin .. split_begin + split_count` of that dimension; `split_dim` = -1 means the whole tensor
+/// is the block. The block, row-major, is then cut as a flat list of elements: `flat_begin .. flat_end`.
+struct Slice {
+  std::string name;
+  std::vector<int64_t> full_shape;
+  int split_dim = -1;
+  int64_t split_begin = 0;
+  int64_t split_count = 0;  ///< 0 when split_dim is -1
+  int64_t flat_begin = 0;
+  int64_t flat_end = 0;
+
+  int64_t elements() const { return flat_end - flat_begin; }
+  bool operator==(const Slice&) const = default;
+};
+
+}  // namespace tmd::sharding

@@ -1,0 +1,7 @@
+tmd_test(base/file_test DEPENDS base)
+tmd_test(base/hash_test DEPENDS base)
+tmd_test(base/hdf5_test DEPENDS base)
+tmd_test(base/folder_test DEPENDS base)
+tmd_test(base/publish_test DEPENDS base)
+tmd_test(base/safetensors_test DEPENDS base)
+tmd_test(base/bounded_queue_test DEPENDS base)

@@ -1,0 +1,7 @@
+tmd_test(checkpoint/format_test DEPENDS checkpoint)
+tmd_test(checkpoint/manifest_test DEPENDS checkpoint)
+tmd_test(checkpoint/part_file_test DEPENDS checkpoint)
+tmd_test(checkpoint/store_test DEPENDS checkpoint)
+tmd_mpi_test(checkpoint/reader_mpi_test DEPENDS checkpoint)
+tmd_mpi_test(checkpoint/store_mpi_test DEPENDS checkpoint)
+tmd_mpi_test(checkpoint/writer_mpi_test DEPENDS checkpoint)

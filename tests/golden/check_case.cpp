@@ -1,0 +1,67 @@
+// check_case DIR [--dtype f64|f32]: computes a golden case with our own networks, sharded over the ranks that it runs
+// on, and compares every expected tensor and scalar. Prints the worst tensor; exit code 1 when one is outside its limit.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "case_runner.h"
+#include "comm/mpi_runtime.h"
+#include "golden_case.h"
+#include "method/grids.h"
+
+namespace {
+
+using namespace tmd;
+
+struct Arguments {
+  std::string folder;
+  at::ScalarType type = at::kDouble;
+};
+
+Arguments parse(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--dtype" && i + 1 < argc) {
+      const std::string dtype = argv[++i];
+      check(dtype == "f64" || dtype == "f32", ErrorKind::kUsage, "--dtype is f64 or f32, not " + dtype);
+      arguments.type = dtype == "f64" ? at::kDouble : at::kFloat;
+    } else {
+      check(arguments.folder.empty() && word[0] != '-', ErrorKind::kUsage, "unexpected argument " + word);
+      arguments.folder = word;
+    }
+  }
+  check(!arguments.folder.empty(), ErrorKind::kUsage, "usage: check_case DIR [--dtype f64|f32]");
+  return arguments;
+}
+
+int run(const Arguments& arguments, comm::Communicator& world) {
+  golden::GoldenCase golden = golden::read_case(arguments.folder, arguments.type);
+  golden::CaseRunner runner(golden, world, arguments.type);
+  const golden::Comparison comparison = runner.run();
+  if (world.rank() == 0) comparison.print(std::cout, world.size());
+  return comparison.passed() ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  comm::MpiRuntime mpi;
+  configure_log(mpi.world().rank(), LogLevel::kWarning);
+  at::set_num_threads(1);
+  try {
+    const int code = run(parse(argc, argv), mpi.world());
+    mpi.finalize();
+    return code;
+  } catch (const Error& e) {
+    std::cerr << "check_case: " << e.what() << "\n";
+    if (!e.hint().empty()) std::cerr << "hint: " << e.hint() << "\n";
+    mpi.abort(e.exit_code());
+  }
+}

@@ -1,0 +1,7 @@
+tmd_test(workers/batch_buffers_test DEPENDS workers)
+tmd_test(workers/batch_reader_test DEPENDS workers)
+tmd_test(workers/local_feed_test DEPENDS workers)
+tmd_test(workers/micro_batch_test DEPENDS workers)
+tmd_test(workers/protocol_test DEPENDS workers)
+tmd_test(workers/roles_test DEPENDS workers)
+tmd_mpi_test(workers/remote_feed_mpi_test DEPENDS workers RANKS 2 3 4)

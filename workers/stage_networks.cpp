@@ -1,0 +1,134 @@
+#include "workers/stage_networks.h"
+
+#include "base/error.h"
+#include "base/safetensors.h"
+#include "model/weights_file.h"
+#include "sharding/initialise.h"
+
+namespace tmd::workers {
+
+std::string name(Stage stage) {
+  switch (stage) {
+    case Stage::kTeacher:
+      return "teacher";
+    case Stage::kStage1:
+      return "stage1";
+    case Stage::kStage2:
+      return "stage2";
+  }
+  return {};
+}
+
+std::string name(NetworkRole role) {
+  switch (role) {
+    case NetworkRole::kTeacher:
+      return "teacher";
+    case NetworkRole::kStudent:
+      return "student";
+    case NetworkRole::kFake:
+      return "fake";
+    case NetworkRole::kDiscriminator:
+      return "discriminator";
+  }
+  return {};
+}
+
+StageNetworks::StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
+                             at::ScalarType type, uint64_t seed)
+    : plan_(plan),
+      options_(options),
+      mesh_(mesh),
+      type_(type),
+      seed_(seed),
+      buffers_(std::make_unique<sharding::GatherBuffers>()) {}
+
+std::vector<sharding::UnitSpec> StageNetworks::units(NetworkRole role) const {
+  if (role == NetworkRole::kDiscriminator) return plan_.discriminator_units();
+  if (role == NetworkRole::kStudent && is_decoupled(options_.method.name)) return plan_.student_units();
+  return plan_.velocity_units();
+}
+
+const OptimizerOptions& StageNetworks::optimizer_of(Stage stage) const {
+  if (stage == Stage::kTeacher) return options_.teacher.optimizer;
+  return stage == Stage::kStage1 ? options_.stage1.optimizer : options_.stage2.optimizer;
+}
+
+TrainedNetwork StageNetworks::make(NetworkRole role, bool trained, double average_decay) const {
+  TrainedNetwork result;
+  result.network =
+      std::make_unique<sharding::ShardedNetwork>(name(role), units(role), mesh_, type_, trained, *buffers_);
+  if (trained) result.optimizer = std::make_unique<sharding::AdamW>(*result.network);
+  if (average_decay > 0) result.average = std::make_unique<sharding::ExponentialAverage>(*result.network);
+  return result;
+}
+
+void StageNetworks::add(NetworkRole role, bool trained, double average_decay) {
+  networks_.insert_or_assign(role, make(role, trained, average_decay));
+}
+
+void StageNetworks::make_teacher() {
+  add(NetworkRole::kTeacher, /*trained=*/false, 0);
+  sharding::initialise(network(NetworkRole::kTeacher), seed_);
+  if (!plan_.model.weights.empty()) {
+    model::load_weights(network(NetworkRole::kTeacher), SafetensorsFile(plan_.model.weights));
+  }
+}
+
+void StageNetworks::freeze_teacher() {
+  TrainedNetwork& teacher = at(NetworkRole::kTeacher);
+  if (!teacher.optimizer) return;
+  if (teacher.average) teacher.average->swap(*teacher.network);
+  TrainedNetwork frozen = make(NetworkRole::kTeacher, /*trained=*/false, 0);
+  sharding::copy_parameters(*teacher.network, *frozen.network);
+  teacher = std::move(frozen);
+}
+
+void StageNetworks::start_from_teacher(NetworkRole role) {
+  sharding::initialise(network(role), seed_);
+  sharding::copy_parameters(network(NetworkRole::kTeacher), network(role));
+}
+
+void StageNetworks::enter(Stage stage) {
+  const double decay = optimizer_of(stage).ema;
+  stage_ = stage;
+  if (stage == Stage::kTeacher) {
+    TrainedNetwork trained = make(NetworkRole::kTeacher, /*trained=*/true, 0);
+    sharding::copy_parameters(network(NetworkRole::kTeacher), *trained.network);
+    if (decay > 0) trained.average = std::make_unique<sharding::ExponentialAverage>(*trained.network);
+    at(NetworkRole::kTeacher) = std::move(trained);
+    return;
+  }
+  freeze_teacher();
+  if (has(NetworkRole::kStudent)) {
+    // Stage 2 goes on with stage 1's student, with a new optimizer.
+    TrainedNetwork& student = at(NetworkRole::kStudent);
+    student.optimizer = std::make_unique<sharding::AdamW>(*student.network);
+    student.average.reset();
+  } else {
+    add(NetworkRole::kStudent, /*trained=*/true, 0);
+    start_from_teacher(NetworkRole::kStudent);
+  }
+  TrainedNetwork& student = at(NetworkRole::kStudent);
+  if (decay > 0) student.average = std::make_unique<sharding::ExponentialAverage>(*student.network);
+  if (stage == Stage::kStage1) return;
+  add(NetworkRole::kFake, /*trained=*/true, 0);
+  start_from_teacher(NetworkRole::kFake);
+  if (options_.stage2.equation.gan_weight > 0) {
+    add(NetworkRole::kDiscriminator, /*trained=*/true, 0);
+    sharding::initialise(network(NetworkRole::kDiscriminator), seed_);
+  }
+}
+
+void StageNetworks::allocate(Stage stage) {
+  const double decay = optimizer_of(stage).ema;
+  stage_ = stage;
+  networks_.clear();
+  add(NetworkRole::kTeacher, stage == Stage::kTeacher, stage == Stage::kTeacher ? decay : 0);
+  if (stage == Stage::kTeacher) return;
+  add(NetworkRole::kStudent, /*trained=*/true, decay);
+  if (stage == Stage::kStage1) return;
+  add(NetworkRole::kFake, /*trained=*/true, 0);
+  if (options_.stage2.equation.gan_weight > 0) add(NetworkRole::kDiscriminator, /*trained=*/true, 0);
+}
+
+}  // namespace tmd::workers

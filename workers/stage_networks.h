@@ -1,0 +1,74 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "sharding/adamw.h"
+#include "sharding/sharded_network.h"
+#include "workers/networks.h"
+#include "workers/options.h"
+
+namespace tmd::workers {
+
+enum class Stage { kTeacher, kStage1, kStage2 };
+std::string name(Stage stage);
+
+enum class NetworkRole { kTeacher, kStudent, kFake, kDiscriminator };
+std::string name(NetworkRole role);
+
+/// A network of the run with what trains it. Frozen networks have no gradient, no optimizer and no average.
+struct TrainedNetwork {
+  std::unique_ptr<sharding::ShardedNetwork> network;
+  std::unique_ptr<sharding::AdamW> optimizer;
+  std::unique_ptr<sharding::ExponentialAverage> average;
+};
+
+/// The networks of the present stage, and how one stage's networks become those of the next.
+///
+///   teacher stage: teacher (trained)
+///   stage 1:       teacher (frozen), student (trained)
+///   stage 2:       teacher (frozen), student, fake score and, with a GAN term, discriminator (trained)
+class StageNetworks {
+ public:
+  StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
+                at::ScalarType type, uint64_t seed);
+
+  bool has(NetworkRole role) const { return networks_.contains(role); }
+  TrainedNetwork& at(NetworkRole role) { return networks_.at(role); }
+  sharding::ShardedNetwork& network(NetworkRole role) { return *networks_.at(role).network; }
+  std::map<NetworkRole, TrainedNetwork>& all() { return networks_; }
+  const std::map<NetworkRole, TrainedNetwork>& all() const { return networks_; }
+  Stage stage() const { return stage_; }
+
+  /// The teacher of a run, before its first stage: random, or from `[model] weights` (a safetensors file).
+  /// No communication for a file; throws what load_weights throws.
+  void make_teacher();
+
+  /// Makes the networks that `stage` needs out of those of the stages before; new ones start from the
+  /// teacher, the discriminator from the seed. Optimizers start anew. The teacher stage's average, if any,
+  /// becomes the teacher. Collective over: the shard group.
+  void enter(Stage stage);
+
+  /// The same networks with uninitialised content, for a checkpoint to fill. No communication.
+  void allocate(Stage stage);
+
+ private:
+  TrainedNetwork make(NetworkRole role, bool trained, double average_decay) const;
+  void add(NetworkRole role, bool trained, double average_decay);
+  void freeze_teacher();
+  void start_from_teacher(NetworkRole role);
+  std::vector<sharding::UnitSpec> units(NetworkRole role) const;
+  const OptimizerOptions& optimizer_of(Stage stage) const;
+
+  NetworkPlan plan_;
+  const StageOptions& options_;
+  const sharding::Mesh& mesh_;
+  at::ScalarType type_;
+  uint64_t seed_;
+  std::unique_ptr<sharding::GatherBuffers> buffers_;
+  std::map<NetworkRole, TrainedNetwork> networks_;
+  Stage stage_ = Stage::kTeacher;
+};
+
+}  // namespace tmd::workers

@@ -1,0 +1,309 @@
+#include "workers/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include <ATen/ATen.h>
+#include <spdlog/fmt/fmt.h>
+
+#include "base/error.h"
+#include "comm/agree.h"
+
+namespace tmd::workers {
+
+using method::Phase;
+
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+at::Tensor mean_of_rows(const at::Tensor& x) { return x.detach().to(at::kDouble).flatten(1).mean(1); }
+
+at::Tensor rms_of_rows(const at::Tensor& x) {
+  return x.detach().to(at::kDouble).square().flatten(1).mean(1).sqrt();
+}
+
+// Adds up named per-sample values over micro-batches, then over ranks.
+class Sums {
+ public:
+  void add(const std::map<std::string, at::Tensor>& values) {
+    for (const auto& [name, value] : values)
+      sums_[name] += value.detach().to(at::kDouble).sum().item<double>();
+  }
+  std::map<std::string, double> means(comm::Communicator& world, int64_t samples) {
+    std::vector<double> flat;
+    for (const auto& [name, sum] : sums_) flat.push_back(sum);
+    comm::sum(world, flat);
+    std::map<std::string, double> result;
+    size_t i = 0;
+    for (const auto& [name, sum] : sums_) result[name] = flat[i++] / static_cast<double>(samples);
+    return result;
+  }
+
+ private:
+  std::map<std::string, double> sums_;
+};
+
+}  // namespace
+
+double learning_rate(const OptimizerOptions& options, double lr, int64_t i, int64_t iterations) {
+  const double step = static_cast<double>(i);
+  if (i <= options.warmup) return lr * step / static_cast<double>(options.warmup);
+  if (options.decay == LearningRateDecay::kNone) return lr;
+  const double left = static_cast<double>(iterations - options.warmup);
+  const double progress = (step - 1 - static_cast<double>(options.warmup)) / left;
+  if (options.decay == LearningRateDecay::kLinear) return lr * (1 - progress);
+  return lr * 0.5 * (1 + std::cos(std::numbers::pi * progress));
+}
+
+Trainer::Trainer(const NetworkPlan& plan, const TrainOptions& train, const StageOptions& stages,
+                 const sharding::Mesh& mesh, uint64_t seed, StageNetworks& networks, at::Tensor negative_text)
+    : plan_(plan),
+      train_(train),
+      stages_(stages),
+      mesh_(mesh),
+      seed_(seed),
+      networks_(networks),
+      negative_text_(std::move(negative_text)) {}
+
+Phase Trainer::phase_of(const IterationIndex& index) const {
+  switch (networks_.stage()) {
+    case Stage::kTeacher:
+      return Phase::kTeacher;
+    case Stage::kStage1:
+      return Phase::kStage1;
+    case Stage::kStage2:
+      return method::stage2_phase(index.in_stage, stages_.stage2.student_every);
+  }
+  return Phase::kTeacher;
+}
+
+std::vector<NetworkRole> Trainer::trained_roles(Phase phase) const {
+  switch (phase) {
+    case Phase::kTeacher:
+      return {NetworkRole::kTeacher};
+    case Phase::kStage1:
+    case Phase::kStudent:
+      return {NetworkRole::kStudent};
+    case Phase::kCritic:
+      break;
+  }
+  if (networks_.has(NetworkRole::kDiscriminator)) return {NetworkRole::kFake, NetworkRole::kDiscriminator};
+  return {NetworkRole::kFake};
+}
+
+Trainer::Losses Trainer::teacher_losses(const Batch& batch, const method::DrawKey& key) {
+  const auto view = velocity_view(plan_, networks_.network(NetworkRole::kTeacher), /*weight_gradients=*/true);
+  const TeacherStage& stage = stages_.teacher;
+  const auto draws = method::draw_teacher(key, batch.latents, stage.equation, stage.condition_drop);
+  const auto result =
+      method::teacher_step(*view, batch.latents, batch.text, negative_text_, draws, stage.equation);
+  return {result.loss, {{"teacher", result.loss}}, {{"t", result.t}}};
+}
+
+Trainer::Losses Trainer::stage1_losses(const Batch& batch, const method::DrawKey& key) {
+  const auto view = student_view(plan_, networks_.network(NetworkRole::kStudent), /*weight_gradients=*/true);
+  method::Stage1Options options = stages_.stage1.equation;
+  const double d = static_cast<double>(batch.latents[0].numel());
+  options.loss_c = stages_.stage1.c_per_element * d;
+  const auto draws = method::draw_stage1(key, batch.latents, options, stages_.stage1.shares);
+  const auto result = method::stage1(*view, batch.latents, batch.text, negative_text_, draws, options,
+                                     [this](bool here) { return comm::agree_any(mesh_.world(), here); });
+  const at::Tensor flow_matching = (result.s == result.r).to(at::kDouble);
+  return {result.loss,
+          {{"stage1", result.loss}, {"mse", result.S / d}},
+          {{"r_equals_s", flow_matching},
+           {"derivative_rms", rms_of_rows(result.derivative)},
+           {"head_rms", rms_of_rows(result.head)}}};
+}
+
+method::DropoutShape Trainer::dropout_shape() const {
+  if (!networks_.has(NetworkRole::kDiscriminator)) return {};
+  const model::DiscriminatorConfig& config = plan_.discriminator;
+  return {static_cast<int>(config.heads), config.hidden, config.dropout};
+}
+
+Trainer::Losses Trainer::student_losses(const Batch& batch, const method::DrawKey& key) {
+  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent), /*weight_gradients=*/true);
+  const auto teacher = velocity_view(plan_, networks_.network(NetworkRole::kTeacher), false);
+  const auto fake = velocity_view(plan_, networks_.network(NetworkRole::kFake), false);
+  const auto discriminator = networks_.has(NetworkRole::kDiscriminator)
+                                 ? discriminator_view(plan_, networks_.network(NetworkRole::kDiscriminator), false)
+                                 : nullptr;
+  const method::Stage2Options& options = stages_.stage2.equation;
+  const auto draws =
+      method::draw_stage2(key, batch.latents, options, {});  // dropout is off in the student step
+  const auto step = method::student_step(student.generator(), *teacher, *fake, discriminator.get(),
+                                         batch.latents, batch.text, negative_text_, draws, options);
+  Losses result{step.loss,
+                {{"student", step.loss}, {"vsd", step.vsd}},
+                {{"fake_minus_teacher", mean_of_rows((step.g_fake - step.g_teacher).abs())},
+                 {"x_minus_teacher", mean_of_rows((step.sample.x_hat - step.g_teacher).abs())},
+                 {"x_hat_mean", mean_of_rows(step.sample.x_hat)},
+                 {"x_hat_rms", rms_of_rows(step.sample.x_hat)},
+                 {"data_rms", rms_of_rows(batch.latents)}}};
+  if (discriminator) {
+    result.loss["gan_generator"] = step.gan;
+    result.diag["logit_fake"] = mean_of_rows(step.logits_fake);
+  }
+  return result;
+}
+
+Trainer::Losses Trainer::critic_losses(const Batch& batch, const method::DrawKey& key) {
+  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent), /*weight_gradients=*/false);
+  const auto teacher = velocity_view(plan_, networks_.network(NetworkRole::kTeacher), false);
+  const auto fake = velocity_view(plan_, networks_.network(NetworkRole::kFake), true);
+  const auto discriminator = networks_.has(NetworkRole::kDiscriminator)
+                                 ? discriminator_view(plan_, networks_.network(NetworkRole::kDiscriminator), true)
+                                 : nullptr;
+  const method::Stage2Options& options = stages_.stage2.equation;
+  const auto draws = method::draw_stage2(key, batch.latents, options, dropout_shape());
+  const auto step = method::critic_step(student.generator(), *teacher, *fake, discriminator.get(),
+                                        batch.latents, batch.text, draws, options);
+  Losses result{step.loss,
+                {{"critic", step.loss}, {"fake_score", step.fake}},
+                {{"x_hat_rms", rms_of_rows(step.sample.x_hat)}}};
+  if (discriminator) {
+    result.loss["gan_discriminator"] = step.discriminator;
+    result.diag["logit_gap"] = mean_of_rows(step.logits_real - step.logits_fake);
+    if (step.r1.defined()) result.loss["r1"] = step.r1;
+  }
+  return result;
+}
+
+Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iteration) {
+  std::vector<int64_t> slots(batch.samples.size());
+  std::iota(slots.begin(), slots.end(), batch.first_slot);
+  const method::DrawKey key{seed_, static_cast<uint64_t>(iteration), slots};
+  Batch typed = batch;
+  const at::ScalarType type = networks_.network(NetworkRole::kTeacher).type();
+  typed.latents = batch.latents.to(type);
+  typed.text = batch.text.to(type);
+  switch (phase) {
+    case Phase::kTeacher:
+      return teacher_losses(typed, key);
+    case Phase::kStage1:
+      return stage1_losses(typed, key);
+    case Phase::kStudent:
+      return student_losses(typed, key);
+    case Phase::kCritic:
+      return critic_losses(typed, key);
+  }
+  throw Error(ErrorKind::kInternal, "unknown phase");
+}
+
+void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report) {
+  comm::Communicator& world = mesh_.world();
+  const int64_t share = train_.global_batch / world.size();
+  const double waited = feed.waited_s();
+  Sums loss_sums, diag_sums;
+  Stopwatch all;
+  while (static_cast<int64_t>(report.samples.size()) < share) {
+    Batch batch;
+    comm::run_agreed(world, [&] { batch = feed.next(); });
+    ensure(batch.iteration == index.iteration, "the feed and the trainer are at the same iteration");
+    const Losses values = losses(phase, batch, index.iteration);
+    (values.objective.sum() / static_cast<double>(train_.global_batch)).backward();
+    loss_sums.add(values.loss);
+    diag_sums.add(values.diag);
+    report.samples.insert(report.samples.end(), batch.samples.begin(), batch.samples.end());
+    report.bad.insert(report.bad.end(), batch.bad.begin(), batch.bad.end());
+  }
+  for (NetworkRole role : trained_roles(phase)) networks_.network(role).reduce_over_replicas();
+  report.loss = loss_sums.means(world, train_.global_batch);
+  report.diag = diag_sums.means(world, train_.global_batch);
+  report.time.data = feed.waited_s() - waited;
+  take_exposed(report);
+  report.time.compute =
+      all.seconds() - report.time.data - report.time.gather_exposed - report.time.reduce_exposed;
+}
+
+void Trainer::take_exposed(IterationReport& report) {
+  for (auto& [role, trained] : networks_.all()) {
+    const auto exposed = trained.network->take_exposed_time();
+    report.time.gather_exposed += exposed.gather_s;
+    report.time.reduce_exposed += exposed.reduce_s;
+  }
+}
+
+const OptimizerOptions& Trainer::optimizer_options() const {
+  switch (networks_.stage()) {
+    case Stage::kTeacher:
+      return stages_.teacher.optimizer;
+    case Stage::kStage1:
+      return stages_.stage1.optimizer;
+    case Stage::kStage2:
+      break;
+  }
+  return stages_.stage2.optimizer;
+}
+
+double Trainer::base_lr(NetworkRole role) const {
+  if (role == NetworkRole::kFake) return stages_.stage2.lr_fake;
+  if (role == NetworkRole::kDiscriminator) return stages_.stage2.lr_discriminator;
+  return optimizer_options().lr;
+}
+
+void Trainer::update(Phase phase, const IterationIndex& index, IterationReport& report) {
+  const Stopwatch watch;
+  const OptimizerOptions& options = optimizer_options();
+  for (NetworkRole role : trained_roles(phase)) {
+    const double norm = sharding::gradient_norm({&networks_.network(role)});
+    report.grad_norm[name(role)] = norm;
+    if (!std::isfinite(norm)) report.skipped = true;  // equal on all ranks: the norm is a sum over all
+  }
+  for (NetworkRole role : trained_roles(phase)) {
+    TrainedNetwork& trained = networks_.at(role);
+    if (!report.skipped) {
+      const double lr = learning_rate(options, base_lr(role), index.in_stage, index.stage_iterations);
+      const double limit = phase == Phase::kCritic ? stages_.stage2.clip_critic : options.clip;
+      trained.optimizer->step({.lr = lr,
+                               .beta1 = options.beta1,
+                               .beta2 = options.beta2,
+                               .epsilon = options.epsilon,
+                               .weight_decay = options.weight_decay},
+                              sharding::clip_factor(report.grad_norm[name(role)], limit));
+      if (trained.average) trained.average->update(*trained.network, options.ema);
+      report.lr[name(role)] = lr;
+    }
+    trained.network->zero_gradients();
+  }
+  report.time.optimizer = watch.seconds();
+}
+
+void Trainer::report_gate(IterationReport& report) {
+  sharding::ShardedNetwork& student = networks_.network(NetworkRole::kStudent);
+  double a = 0;
+  bool found = false;
+  for (int unit = 0; unit < student.units(); ++unit) {
+    for (const sharding::ShardSegment& segment : student.shard(unit).segments) {
+      if (segment.slice.name != "tmd.fusion.gate") continue;
+      a = student.shard(unit).master[segment.shard_offset].item<double>();
+      found = true;
+    }
+  }
+  double sums[2] = {a, found ? 1.0 : 0.0};  // every replica holds it once
+  comm::sum(mesh_.world(), sums);
+  if (sums[1] > 0) report.diag["gate"] = 1 / (1 + std::exp(-sums[0] / sums[1]));
+}
+
+IterationReport Trainer::run(const IterationIndex& index, BatchFeed& feed) {
+  IterationReport report;
+  report.phase = phase_of(index);
+  accumulate(report.phase, index, feed, report);
+  update(report.phase, index, report);
+  if (networks_.has(NetworkRole::kStudent)) report_gate(report);
+  return report;
+}
+
+}  // namespace tmd::workers

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/sample.h"
+#include "method/schedule.h"
+#include "workers/batch_feed.h"
+#include "workers/networks.h"
+#include "workers/options.h"
+#include "workers/stage_networks.h"
+
+namespace tmd::workers {
+
+/// Where an iteration is in the run.
+struct IterationIndex {
+  int64_t iteration = 0;  ///< over the whole run, from 1
+  int64_t in_stage = 0;   ///< from 1
+  int64_t stage_iterations = 0;
+};
+
+/// Wall time of an iteration in seconds, by what the rank waited for or did.
+struct IterationTime {
+  double data = 0;            ///< waiting for the feed
+  double gather_exposed = 0;  ///< blocked in parameter gathers
+  double compute = 0;         ///< forward and backward without the exposed communication
+  double reduce_exposed = 0;  ///< blocked in gradient reductions
+  double optimizer = 0;       ///< norms, clip, AdamW, average
+};
+
+/// What an iteration did; equal on all ranks but for `time` and `bad`.
+struct IterationReport {
+  method::Phase phase = method::Phase::kTeacher;
+  std::map<std::string, double> loss, diag, grad_norm, lr;
+  std::vector<int64_t> samples;  ///< global sample index of every slot of this rank
+  std::vector<BadSample> bad;    ///< broken samples that this rank met
+  bool skipped = false;          ///< a gradient was not finite: nothing was updated
+  IterationTime time;
+};
+
+/// Runs iterations of the present stage: batch, losses, accumulate, clip, step, average.
+class Trainer {
+ public:
+  /// Keeps references to all arguments but the last. `negative_text`: [1, S, E].
+  Trainer(const NetworkPlan& plan, const TrainOptions& train, const StageOptions& stages,
+          const sharding::Mesh& mesh, uint64_t seed, StageNetworks& networks, at::Tensor negative_text);
+
+  /// What the iteration updates.
+  method::Phase phase_of(const IterationIndex& index) const;
+
+  /// One iteration over the whole mesh. Collective over: mesh.world().
+  /// Throws what the feed throws, on every rank alike.
+  IterationReport run(const IterationIndex& index, BatchFeed& feed);
+
+ private:
+  /// Per-sample values of a micro-batch: the objective with gradient, and what is reported (sums over
+  /// samples).
+  struct Losses {
+    at::Tensor objective;                    // [B]
+    std::map<std::string, at::Tensor> loss;  // [B] each
+    std::map<std::string, at::Tensor> diag;  // [B] each
+  };
+  Losses losses(method::Phase phase, const Batch& batch, int64_t iteration);
+  Losses teacher_losses(const Batch& batch, const method::DrawKey& key);
+  Losses stage1_losses(const Batch& batch, const method::DrawKey& key);
+  Losses student_losses(const Batch& batch, const method::DrawKey& key);
+  Losses critic_losses(const Batch& batch, const method::DrawKey& key);
+  method::DropoutShape dropout_shape() const;
+
+  void accumulate(method::Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report);
+  void update(method::Phase phase, const IterationIndex& index, IterationReport& report);
+  std::vector<NetworkRole> trained_roles(method::Phase phase) const;
+  double base_lr(NetworkRole role) const;
+  const OptimizerOptions& optimizer_options() const;
+  void take_exposed(IterationReport& report);
+  void report_gate(IterationReport& report);
+
+  const NetworkPlan& plan_;
+  const TrainOptions& train_;
+  const StageOptions& stages_;
+  const sharding::Mesh& mesh_;
+  uint64_t seed_;
+  StageNetworks& networks_;
+  at::Tensor negative_text_;  // [1, S, E]
+};
+
+}  // namespace tmd::workers
