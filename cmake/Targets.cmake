@@ -47,3 +47,10 @@ function(tmd_library folder)
     target_precompile_headers(tmd_${folder} REUSE_FROM tmd_pch)
   endif()
 endfunction()
+
+# Executables use the shared precompiled header, which is compiled with -fPIC; CMake would give them -fPIE.
+function(tmd_executable_flags target)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC)
+  target_precompile_headers(${target} REUSE_FROM tmd_pch)
+endfunction()

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,29 +10,40 @@
 #include "base/error.h"
 #include "comm/communicator.h"
 
-// Small blocking collectives that make all ranks decide alike. Whatever changes control flow goes through one
-// of them first. Collective over: the communicator given.
 namespace tmd::comm {
+
+// Small blocking collectives that make all ranks decide alike. Whatever changes control flow (stop, skip,
+// save, fail) goes through one of them first. Collective over: the communicator. Errors: those of the
+// communicator.
 
 int64_t agree_max(Communicator& comm, int64_t value);
 int64_t agree_min(Communicator& comm, int64_t value);
-bool agree_any(Communicator& comm, bool flag);
-bool agree_all(Communicator& comm, bool flag);
+bool agree_any(Communicator& comm, bool value);
+bool agree_all(Communicator& comm, bool value);
 
-/// values <- sum over ranks, in rank order, the same bits on all ranks.
+/// Each value becomes its sum over the ranks, with the same bits on all of them and in every run.
 void sum(Communicator& comm, std::span<double> values);
 
-/// The text of every rank, on all ranks.
-std::vector<std::string> gather_strings(Communicator& comm, const std::string& text);
+/// Throws kConfig on all ranks, naming those that differ from rank 0 and both values (shortened), unless
+/// `value` is the same everywhere. `what` begins the message: "the configuration".
+void agree_equal(Communicator& comm, const std::string& value, const std::string& what);
+
+/// When some ranks bring a failure, all ranks throw that of the lowest one, with "rank N: " in front (in
+/// groups of more than one rank) and its kind and hint.
+void agree_ok(Communicator& comm, const std::optional<Error>& failure);
+
+/// Runs `action`, which may throw on some ranks only, and agrees on the outcome as `agree_ok` does; what is
+/// no Error becomes kInternal. Nothing that throws on one rank inside `action` may come before a collective
+/// of the same communicator. kPeerLost is thrown on at once: there may be nobody left to agree with.
+void run_agreed(Communicator& comm, const std::function<void()>& action);
+
 /// The text of `root`, on all ranks.
 std::string broadcast_string(Communicator& comm, const std::string& text, int root);
 
-/// Throws kConfig on all ranks, naming those that differ from rank 0, unless `value` is the same everywhere.
-void agree_equal(Communicator& comm, const std::string& value, const std::string& what);
+/// The text of each rank, by rank, on all ranks.
+std::vector<std::string> gather_strings(Communicator& comm, const std::string& text);
 
-/// Runs `action`, which may throw on some ranks only. When it did, all ranks throw the error of the lowest
-/// rank that failed, with "rank N: " in front (in groups of more than one) and kind and hint kept. `action`
-/// must not communicate in a way that a failing rank would leave the others waiting.
-void run_agreed(Communicator& comm, const std::function<void()>& action);
+/// The same on `root` only; empty on the others. For long texts: each travels once. Uses message tag 32767.
+std::vector<std::string> gather_strings_to(Communicator& comm, int root, const std::string& text);
 
 }  // namespace tmd::comm

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -68,23 +69,28 @@ class PartReduction {
         parts_(parts),
         chunk_elements_(static_cast<int64_t>(kChunkBytes / reduction.element_bytes())),
         slot_bytes_(kChunkBytes * static_cast<size_t>(group_.size() - 1)),
-        scratch_(operation.thread().scratch().borrow(slot_bytes_ * std::min<size_t>(kWindow, chunks()))) {}
+        scratch_(operation.thread().scratch().borrow(slot_bytes_ * std::min<size_t>(kWindow, chunks()))) {
+    for (size_t i = 0; i < kWindow; ++i) window_.emplace_back(operation);
+  }
 
   size_t chunks() const {
     return static_cast<size_t>((parts_.largest() + chunk_elements_ - 1) / chunk_elements_);
   }
 
   /// Begins to exchange chunk `index` of every part.
-  void post(size_t index, MpiExchange& exchange) {
+  void post(size_t index) {
     std::byte* slot = slot_of(index);
     for (int peer : others(group_)) {
       if (const size_t bytes = chunk_bytes(group_.rank(), index); bytes > 0)
-        exchange.receive(peer, slot, bytes);
+        exchange(index).receive(peer, slot, bytes);
       if (const size_t bytes = chunk_bytes(peer, index); bytes > 0)
-        exchange.send(peer, input_of(peer, index), bytes);
+        exchange(index).send(peer, input_of(peer, index), bytes);
       slot += kChunkBytes;
     }
   }
+
+  /// Complete when chunk `index` has been exchanged, until a later one is posted in its place.
+  MpiExchange& exchange(size_t index) { return window_[index % kWindow]; }
 
   /// Chunk `index` of this rank's part, once its exchange is complete.
   void reduce(size_t index, std::byte* output) {
@@ -121,6 +127,7 @@ class PartReduction {
   int64_t chunk_elements_;
   size_t slot_bytes_;
   ScratchPool::Loan scratch_;
+  std::deque<MpiExchange> window_;
   std::vector<const std::byte*> inputs_;  // by rank
 };
 
@@ -128,14 +135,13 @@ class PartReduction {
 Flow reduce_part(MpiOperation& operation, const Reduction& reduction, const std::byte* input, Parts parts,
                  std::byte* output) {
   PartReduction part(operation, reduction, input, parts);
-  MpiExchange window[kWindow] = {MpiExchange(operation), MpiExchange(operation), MpiExchange(operation),
-                                 MpiExchange(operation)};
   for (size_t i = 0; i < part.chunks() + kWindow; ++i) {
     if (i >= kWindow) {
-      co_await window[i % kWindow];
+      MpiExchange& exchange = part.exchange(i - kWindow);  // g++ 12 would copy what a call returns
+      co_await exchange;
       part.reduce(i - kWindow, output);
     }
-    if (i < part.chunks()) part.post(i, window[i % kWindow]);
+    if (i < part.chunks()) part.post(i);
     if (i > kWindow) co_await operation.thread().yield();
   }
 }

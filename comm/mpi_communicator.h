@@ -13,6 +13,8 @@ namespace tmd::comm {
 
 /// The ranks of one MPI group. Calls are checked here, entered in the journal and handed to the progress
 /// thread. Reductions sum in rank order.
+/// wait() throws kInternal when a message has another size than its receive, as far as the library can tell:
+/// of a large one that is longer Open MPI 4.1 writes all into memory.
 class MpiCommunicator final : public Communicator {
  public:
   /// `thread` must outlive the communicator.

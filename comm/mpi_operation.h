@@ -11,6 +11,7 @@
 
 namespace tmd::comm {
 
+class MpiExchange;
 class MpiProgressThread;
 
 /// One operation that is queued, under way or complete, and what its flow needs to post messages.

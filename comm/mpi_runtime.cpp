@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <unistd.h>
 
@@ -54,6 +55,15 @@ void MpiRuntime::abort(int code) noexcept {
     std::this_thread::sleep_for(kAbortTimeout);
   }
   ::_exit(code);
+}
+
+Allocation launched_ranks() {
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {
+    const char* value = std::getenv(variable);
+    const int ranks = value ? std::atoi(value) : 0;
+    if (ranks > 0) return {.ranks = ranks, .source = variable};
+  }
+  return {};
 }
 
 }  // namespace tmd::comm

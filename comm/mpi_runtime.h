@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "comm/communicator.h"
 #include "comm/journal.h"
@@ -50,5 +51,13 @@ class MpiRuntime {
   int size_ = 1;
   bool is_finalized_ = false;
 };
+
+/// How many ranks the launcher or batch system says it started, and the environment variable that says so; 0
+/// when none does.
+struct Allocation {
+  int ranks = 0;
+  std::string source;
+};
+Allocation launched_ranks();
 
 }  // namespace tmd::comm

@@ -1,188 +1,260 @@
 #include "comm/self_check.h"
 
+#include <array>
+#include <span>
+
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
 
 namespace tmd::comm {
 namespace {
 
-constexpr int64_t kSizes[] = {1, 3, 17, 1023};
-constexpr at::ScalarType kTypes[] = {at::kByte, at::kInt, at::kLong, at::kFloat, at::kDouble};
+constexpr std::array kReducedTypes{at::kFloat, at::kDouble, at::kInt, at::kLong, at::kByte};
+constexpr std::array kMovedTypes{at::kFloat, at::kDouble,   at::kInt, at::kLong,
+                                 at::kByte,  at::kBFloat16, at::kHalf};
+constexpr std::array<int64_t, 4> kSizes{0, 1, 7, 1000};
+// More than one chunk of the host backend, with a remainder.
+constexpr int64_t kLargeSize = 300'007;
 
-// Value that rank r has at element i; small, so that sums are exact in every type.
-at::Tensor pattern(int64_t elements, int rank, at::ScalarType type) {
-  return (at::arange(elements, at::kLong).remainder(7) + rank).to(type);
+/// [elements], whole numbers 0 .. 15 that depend on all arguments, so that every type holds them and their
+/// sums over few ranks exactly.
+at::Tensor values(int rank, int salt, int64_t elements, at::ScalarType type) {
+  return ((at::arange(elements, at::kLong) * 7 + rank * 11 + salt * 13) % 16).to(type);
 }
 
-class Checks {
- public:
-  explicit Checks(Communicator& comm) : comm_(comm) {}
-
-  void run() {
-    for (at::ScalarType type : kTypes) {
-      for (int64_t n : kSizes) {
-        gathers(n, type);
-        reductions(n, type);
-        moves(n, type);
-      }
-    }
-    gathers(100'003, at::kHalf);
-    gathers(5, at::kBFloat16);
-    reductions(400'001, at::kFloat);
-    deterministic_sums();
-    many_at_once();
-    pending_receive_blocks_nobody();
-    messages();
-    groups();
+at::Tensor reduce(ReduceOp op, const at::Tensor& a, const at::Tensor& b) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return a + b;
+    case ReduceOp::kMin:
+      return at::minimum(a, b);
+    case ReduceOp::kMax:
+      return at::maximum(a, b);
   }
+  return a;
+}
 
-  std::vector<std::string> failures;
+const char* name(ReduceOp op) {
+  return op == ReduceOp::kSum ? "sum" : op == ReduceOp::kMin ? "minimum" : "maximum";
+}
+
+class SelfCheck {
+ public:
+  explicit SelfCheck(Communicator& comm) : comm_(comm), rank_(comm.rank()), size_(comm.size()) {}
+
+  std::vector<std::string> run() {
+    for (int64_t elements : kSizes) {
+      for (at::ScalarType type : kMovedTypes) check_moves(elements, type);
+      for (at::ScalarType type : kReducedTypes) {
+        for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
+          if (type != at::kByte || op != ReduceOp::kSum) check_reductions(elements, type, op);
+        }
+      }
+      check_messages(elements);
+    }
+    check_moves(kLargeSize, at::kHalf);
+    for (at::ScalarType type : {at::kFloat, at::kLong}) check_reductions(kLargeSize, type, ReduceOp::kSum);
+    check_messages(kLargeSize);
+    for (int64_t elements : {int64_t{1000}, kLargeSize}) check_bits(elements);
+    check_many_under_way();
+    check_early_receive();
+    check_groups();
+    comm_.barrier();
+    return failures_;
+  }
 
  private:
-  void expect(bool ok, const std::string& what) {
-    if (!ok) failures.push_back(fmt::format("{} in group {} of {}", what, comm_.name(), comm_.size()));
+  void expect(bool is_right, const std::string& what) {
+    if (!is_right)
+      failures_.push_back(
+          fmt::format("{} (rank {} of {}, communicator '{}')", what, rank_, size_, comm_.name()));
+  }
+  void expect_equal(const at::Tensor& actual, const at::Tensor& expected, const std::string& what) {
+    expect(actual.equal(expected), what);
+  }
+  std::string describe(const char* operation, int64_t elements, at::ScalarType type) const {
+    return fmt::format("{} of {} elements of type {}", operation, elements, c10::toString(type));
   }
 
-  void gathers(int64_t n, at::ScalarType type) {
-    const int ranks = comm_.size(), rank = comm_.rank();
-    const at::Tensor output = at::zeros({n * ranks}, type), in_place = at::zeros({n * ranks}, type);
-    comm_.all_gather(pattern(n, rank, type), output).wait();
-    const at::Tensor own = in_place.narrow(0, rank * n, n);
-    own.copy_(pattern(n, rank, type));
+  void check_moves(int64_t elements, at::ScalarType type) {
+    check_all_gather(elements, type);
+    check_broadcast(elements, type);
+    check_all_to_all(elements, type);
+  }
+
+  void check_all_gather(int64_t elements, at::ScalarType type) {
+    std::vector<at::Tensor> parts;
+    for (int rank = 0; rank < size_; ++rank) parts.push_back(values(rank, 1, elements, type));
+    const at::Tensor expected = at::cat(parts);
+    const at::Tensor output = at::zeros_like(expected);
+    comm_.all_gather(parts[static_cast<size_t>(rank_)], output).wait();
+    expect_equal(output, expected, describe("all_gather", elements, type));
+
+    const at::Tensor in_place = at::zeros_like(expected);
+    const at::Tensor own = in_place.narrow(0, rank_ * elements, elements);
+    own.copy_(parts[static_cast<size_t>(rank_)]);
     comm_.all_gather(own, in_place).wait();
-    for (int r = 0; r < ranks; ++r) {
-      expect(output.narrow(0, r * n, n).equal(pattern(n, r, type)),
-             fmt::format("all_gather of {} elements", n));
-      expect(in_place.narrow(0, r * n, n).equal(pattern(n, r, type)),
-             fmt::format("all_gather in place of {}", n));
-    }
+    expect_equal(in_place, expected, describe("all_gather in place", elements, type));
   }
 
-  at::Tensor reduced(int64_t n, at::ScalarType type, ReduceOp op) const {
-    at::Tensor result = pattern(n, 0, type);
-    for (int r = 1; r < comm_.size(); ++r) {
-      const at::Tensor other = pattern(n, r, type);
-      result = op == ReduceOp::kSum   ? result + other
-               : op == ReduceOp::kMin ? result.minimum(other)
-                                      : result.maximum(other);
-    }
-    return result;
-  }
-
-  void reductions(int64_t n, at::ScalarType type) {
-    const int ranks = comm_.size(), rank = comm_.rank();
-    for (ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
-      const at::Tensor all = pattern(n, rank, type);
-      comm_.all_reduce(all, op).wait();
-      expect(all.equal(reduced(n, type, op)), fmt::format("all_reduce of {} elements", n));
-      const at::Tensor chunk = at::zeros({n}, type);
-      comm_.reduce_scatter(pattern(n * ranks, rank, type), chunk, op).wait();
-      expect(chunk.equal(reduced(n * ranks, type, op).narrow(0, rank * n, n)),
-             fmt::format("reduce_scatter to {} elements", n));
-    }
-  }
-
-  void moves(int64_t n, at::ScalarType type) {
-    const int ranks = comm_.size(), rank = comm_.rank();
-    for (int root = 0; root < ranks; ++root) {
-      const at::Tensor tensor = pattern(n, rank, type);
+  void check_broadcast(int64_t elements, at::ScalarType type) {
+    for (int root = 0; root < size_; ++root) {
+      const at::Tensor tensor = values(rank_, 2, elements, type);
       comm_.broadcast(tensor, root).wait();
-      expect(tensor.equal(pattern(n, root, type)), fmt::format("broadcast of {} elements", n));
-    }
-    const at::Tensor output = at::zeros({n * ranks}, type);
-    comm_.all_to_all(pattern(n * ranks, rank, type), output).wait();
-    for (int r = 0; r < ranks; ++r) {
-      expect(output.narrow(0, r * n, n).equal(pattern(n * ranks, r, type).narrow(0, rank * n, n)),
-             fmt::format("all_to_all of chunks of {}", n));
+      expect_equal(tensor, values(root, 2, elements, type),
+                   describe("broadcast", elements, type) + fmt::format(" from rank {}", root));
     }
   }
 
-  // Sums whose value depends on the order must come out with the same bits again, and on all ranks alike.
-  void deterministic_sums() {
-    const at::Tensor values =
-        at::sin(at::arange(5000, at::kDouble) * (1.0 + comm_.rank())).to(at::kFloat) * 1e3;
-    const at::Tensor first = values.clone(), second = values.clone();
+  void check_all_to_all(int64_t elements, at::ScalarType type) {
+    const auto whole = [&](int rank) { return values(rank, 3, elements * size_, type); };
+    std::vector<at::Tensor> chunks;
+    for (int rank = 0; rank < size_; ++rank)
+      chunks.push_back(whole(rank).narrow(0, rank_ * elements, elements));
+    const at::Tensor output = at::zeros({elements * size_}, type);
+    comm_.all_to_all(whole(rank_), output).wait();
+    expect_equal(output, at::cat(chunks), describe("all_to_all", elements, type));
+  }
+
+  void check_reductions(int64_t elements, at::ScalarType type, ReduceOp op) {
+    at::Tensor expected = values(0, 4, elements * size_, type);
+    for (int rank = 1; rank < size_; ++rank)
+      expected = reduce(op, expected, values(rank, 4, elements * size_, type));
+
+    const at::Tensor all = values(rank_, 4, elements * size_, type);
+    comm_.all_reduce(all, op).wait();
+    expect_equal(all, expected,
+                 describe("all_reduce", elements * size_, type) + fmt::format(" ({})", name(op)));
+
+    const at::Tensor part = at::zeros({elements}, type);
+    comm_.reduce_scatter(values(rank_, 4, elements * size_, type), part, op).wait();
+    expect_equal(part, expected.narrow(0, rank_ * elements, elements),
+                 describe("reduce_scatter", elements, type) + fmt::format(" ({})", name(op)));
+  }
+
+  // Numbers whose sum depends on the order of the summands.
+  at::Tensor uneven_numbers(int64_t elements) const {
+    const at::Tensor steps = at::arange(elements, at::kDouble) + 1;
+    return (steps * (0.37 + rank_)).sin().mul(1e3).exp2_().to(at::kFloat).clamp(-1e6, 1e6) / (rank_ + 3);
+  }
+
+  void check_bits(int64_t elements) {
+    const at::Tensor input = uneven_numbers(elements * size_);
+    const at::Tensor first = input.clone();
+    const at::Tensor first_part = at::zeros({elements}, at::kFloat);
     comm_.all_reduce(first, ReduceOp::kSum).wait();
-    comm_.all_reduce(second, ReduceOp::kSum).wait();
-    expect(first.equal(second), "all_reduce gives the same bits twice");
-    const at::Tensor of_all = at::zeros({5000 * comm_.size()}, at::kFloat);
-    comm_.all_gather(first, of_all).wait();
-    for (int r = 0; r < comm_.size(); ++r) {
-      expect(of_all.narrow(0, r * 5000, 5000).equal(first), "all_reduce gives the same bits on all ranks");
+    comm_.reduce_scatter(input, first_part, ReduceOp::kSum).wait();
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      const at::Tensor again = input.clone();
+      const at::Tensor again_part = at::zeros({elements}, at::kFloat);
+      comm_.all_reduce(again, ReduceOp::kSum).wait();
+      comm_.reduce_scatter(input, again_part, ReduceOp::kSum).wait();
+      expect_equal(again, first,
+                   fmt::format("all_reduce: other bits when {} numbers are summed again", elements));
+      expect_equal(again_part, first_part,
+                   fmt::format("reduce_scatter: other bits when {} numbers are summed again", elements));
     }
+    const at::Tensor everywhere = at::zeros({size_, first.numel()}, at::kFloat);
+    comm_.all_gather(first, everywhere).wait();
+    for (int rank = 0; rank < size_; ++rank)
+      expect_equal(everywhere[rank], first, fmt::format("all_reduce: rank {} has other bits", rank));
   }
 
-  void many_at_once() {
-    std::vector<at::Tensor> outputs;
+  // Waits in an order that is not that of the calls.
+  void check_many_under_way() {
+    constexpr int kCount = 64;
+    std::vector<at::Tensor> inputs, outputs;
     std::vector<Work> works;
-    for (int i = 0; i < 32; ++i) {
-      outputs.push_back(at::zeros({64 * comm_.size()}, at::kInt));
-      works.push_back(comm_.all_gather(pattern(64, comm_.rank() + i, at::kInt), outputs.back()));
-      outputs.push_back(pattern(100, comm_.rank(), at::kInt));
-      works.push_back(comm_.all_reduce(outputs.back(), ReduceOp::kSum));
+    for (int i = 0; i < kCount; ++i) {
+      const int64_t elements = i % 7 * 5003 + 1;
+      inputs.push_back(values(rank_, i, elements, at::kFloat));
+      outputs.push_back(at::zeros({elements * size_}, at::kFloat));
+      works.push_back(comm_.all_gather(inputs.back(), outputs.back()));
+      works.push_back(
+          comm_.all_reduce(inputs.back().clone(), ReduceOp::kSum));  // the backend keeps the tensor
+      works.push_back(comm_.broadcast(at::full({3}, i, at::kInt), i % size_));
     }
-    for (size_t i = works.size(); i-- > 0;) works[i].wait();  // in another order than they were started
-    for (int i = 0; i < 32; ++i) {
-      for (int r = 0; r < comm_.size(); ++r) {
-        expect(outputs[2 * i].narrow(0, r * 64, 64).equal(pattern(64, r + i, at::kInt)),
-               "operations keep their order");
-      }
-      expect(outputs[2 * i + 1].equal(reduced(100, at::kInt, ReduceOp::kSum)),
-             "operations keep their results");
+    for (auto work = works.rbegin(); work != works.rend(); ++work) work->wait();
+    for (int i = 0; i < kCount; ++i) {
+      std::vector<at::Tensor> parts;
+      for (int rank = 0; rank < size_; ++rank)
+        parts.push_back(values(rank, i, inputs[i].numel(), at::kFloat));
+      expect_equal(outputs[i], at::cat(parts), fmt::format("all_gather number {} of many under way", i));
     }
+    expect(works.front().is_done(), "is_done: false after wait");
   }
 
-  void pending_receive_blocks_nobody() {
-    const int next = (comm_.rank() + 1) % comm_.size(),
-              previous = (comm_.rank() + comm_.size() - 1) % comm_.size();
-    if (comm_.size() == 1) return;
-    const at::Tensor mail = at::zeros({4}, at::kInt);
-    Work late = comm_.recv(mail, previous, 7);
-    reductions(17, at::kFloat);
-    comm_.barrier();
-    comm_.send(pattern(4, comm_.rank(), at::kInt), next, 7).wait();
-    late.wait();
-    expect(mail.equal(pattern(4, previous, at::kInt)), "a receive that was posted early");
-  }
+  int next() const { return (rank_ + 1) % size_; }
+  int previous() const { return (rank_ + size_ - 1) % size_; }
 
-  void messages() {
-    const int next = (comm_.rank() + 1) % comm_.size(),
-              previous = (comm_.rank() + comm_.size() - 1) % comm_.size();
-    const at::Tensor a = at::zeros({1000}, at::kFloat), b = at::zeros({9}, at::kLong),
-                     c = at::zeros({9}, at::kLong);
+  // Around a ring in both directions, with receives in another order of tags than the sends.
+  void check_messages(int64_t elements) {
     std::vector<Work> works;
-    works.push_back(comm_.send(pattern(9, comm_.rank(), at::kLong), next, 2));
-    works.push_back(comm_.send(pattern(1000, comm_.rank(), at::kFloat), next, 1));
-    works.push_back(comm_.send(pattern(9, comm_.rank() + 5, at::kLong), next, 2));
-    works.push_back(comm_.recv(a, previous, 1));
-    works.push_back(comm_.recv(b, previous, 2));
-    works.push_back(comm_.recv(c, previous, 2));
+    const at::Tensor from_previous = at::zeros({elements}, at::kDouble);
+    const at::Tensor second_from_previous = at::zeros({elements}, at::kDouble);
+    const at::Tensor from_next = at::zeros({elements + 1}, at::kInt);
+    const at::Tensor up = values(rank_, 5, elements, at::kDouble);
+    const at::Tensor second_up = values(rank_, 6, elements, at::kDouble);
+    const at::Tensor down = values(rank_, 7, elements + 1, at::kInt);
+    works.push_back(comm_.recv(from_next, next(), 32767));
+    works.push_back(comm_.send(up, next(), 0));
+    works.push_back(comm_.send(second_up, next(), 0));
+    works.push_back(comm_.send(down, previous(), 32767));
+    works.push_back(comm_.recv(from_previous, previous(), 0));
+    works.push_back(comm_.recv(second_from_previous, previous(), 0));
     for (Work& work : works) work.wait();
-    expect(a.equal(pattern(1000, previous, at::kFloat)), "messages are matched by tag");
-    expect(b.equal(pattern(9, previous, at::kLong)) && c.equal(pattern(9, previous + 5, at::kLong)),
-           "messages of one tag keep their order");
+    const std::string size = fmt::format(" with {} elements", elements);
+    expect_equal(from_previous, values(previous(), 5, elements, at::kDouble), "send: first message" + size);
+    expect_equal(second_from_previous, values(previous(), 6, elements, at::kDouble),
+                 "send: second message" + size);
+    expect_equal(from_next, values(next(), 7, elements + 1, at::kInt),
+                 "send: message with another tag" + size);
   }
 
-  void groups() {
-    const int rank = comm_.rank();
-    auto parity = comm_.split(rank % 2, -rank, "parity");
-    expect(parity->size() == (comm_.size() + (rank % 2 == 0 ? 1 : 0)) / 2, "size of a split group");
-    const at::Tensor ranks = at::zeros({parity->size()}, at::kInt);
-    parity->all_gather(at::full({1}, rank, at::kInt), ranks).wait();
-    expect(ranks[parity->rank()].item<int>() == rank, "own rank in a split group");
-    expect(ranks[0].item<int>() >= ranks[-1].item<int>(), "key orders a split group");
-    parity->close();
+  // A receive that is answered last must not hold up what is called after it.
+  void check_early_receive() {
+    const at::Tensor early = at::zeros({5}, at::kLong);
+    Work receipt = comm_.recv(early, previous(), 9);
+    const at::Tensor total = at::full({1}, 1, at::kLong);
+    comm_.all_reduce(total, ReduceOp::kSum).wait();
+    comm_.barrier();
+    expect(total.item<int64_t>() == size_, "all_reduce while a receive is open");
+    expect(!receipt.is_done(), "recv: complete before anything was sent");
+    comm_.barrier();
+    comm_.send(values(rank_, 8, 5, at::kLong), next(), 9).wait();
+    receipt.wait();
+    expect_equal(early, values(previous(), 8, 5, at::kLong), "recv that was posted early");
+  }
+
+  void check_groups() {
+    const int color = rank_ % 2;
+    const std::unique_ptr<Communicator> group = comm_.split(color, -rank_, "self_check");
+    const int expected_size = (size_ + 1 - color) / 2;
+    expect(group->size() == expected_size, "split: size of the group");
+    expect(group->rank() == expected_size - 1 - rank_ / 2, "split: order by descending key");
+    expect(group->name() == "self_check", "split: name of the group");
+    const at::Tensor ranks = at::full({group->size()}, -1, at::kInt);
+    group->all_gather(at::full({1}, rank_, at::kInt), ranks).wait();
+    for (int i = 0; i < group->size(); ++i)
+      expect(ranks[i].item<int>() == color + 2 * (expected_size - 1 - i), "split: members of the group");
+    const at::Tensor sum = at::ones({3}, at::kFloat);
+    Work outer = comm_.all_reduce(sum, ReduceOp::kSum);  // both communicators at once
+    const at::Tensor inner_sum = at::ones({3}, at::kFloat);
+    group->all_reduce(inner_sum, ReduceOp::kSum).wait();
+    outer.wait();
+    expect(sum[2].item<float>() == static_cast<float>(size_), "all_reduce beside that of a group");
+    expect(inner_sum[2].item<float>() == static_cast<float>(group->size()), "all_reduce in a group");
+    group->close();
   }
 
   Communicator& comm_;
+  int rank_;
+  int size_;
+  std::vector<std::string> failures_;
 };
 
 }  // namespace
 
-std::vector<std::string> self_check(Communicator& comm) {
-  Checks checks(comm);
-  checks.run();
-  return checks.failures;
-}
+std::vector<std::string> self_check(Communicator& comm) { return SelfCheck(comm).run(); }
 
 }  // namespace tmd::comm

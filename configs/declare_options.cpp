@@ -58,6 +58,10 @@ void declare_optimizer(Section section, OptimizerOptions& o) {
                {"linear", LearningRateDecay::kLinear}},
               "how the learning rate falls to zero at the end of the stage")
       .experiment();
+  section.add("decay_share", &o.decay_share, "last share of the stage over which the learning rate falls")
+      .above(0)
+      .max(1)
+      .experiment();
   section.add("beta1", &o.beta1, "AdamW: decay of the first moment").min(0).below(1).experiment();
   section.add("beta2", &o.beta2, "AdamW: decay of the second moment").min(0).below(1).experiment();
   section.add("epsilon", &o.epsilon, "AdamW: added to the denominator").above(0).experiment();

@@ -118,6 +118,9 @@ ToyShapesSpec ToyShapesSpec::main() {
   ToyShapesSpec spec;
   spec.frames = 16;
   spec.size = 32;
+  spec.edge_width = 2;  // a whole number of pixels keeps the mass of axis-aligned edges constant on the way
+  spec.radius_min = 3.5;
+  spec.radius_max = 5.0;
   spec.shapes = {ToyShape::kDisc, ToyShape::kSquare, ToyShape::kTriangle, ToyShape::kCross};
   spec.motions = {ToyMotion::kRight,     ToyMotion::kLeft,    ToyMotion::kDown,     ToyMotion::kUp,
                   ToyMotion::kDownRight, ToyMotion::kUpRight, ToyMotion::kDownLeft, ToyMotion::kUpLeft};

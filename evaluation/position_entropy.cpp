@@ -34,7 +34,7 @@ std::optional<double> prompt_position_entropy(std::span<const ShapeReading> read
                                               int64_t at_least) {
   std::map<std::array<int64_t, 4>, std::vector<ShapeReading>> prompts;
   for (size_t i = 0; i < readings.size(); ++i)
-    prompts[{labels[i].shape, labels[i].colour, labels[i].direction, labels[i].speed}].push_back(readings[i]);
+    prompts[{labels[i].shape, labels[i].colour, labels[i].motion, labels[i].speed}].push_back(readings[i]);
   double sum = 0;
   int64_t count = 0;
   for (const auto& [label, members] : prompts) {

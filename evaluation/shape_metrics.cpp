@@ -113,7 +113,7 @@ void ShapeEvaluation::count_hits(const Summary& set, ShapeMetrics& metrics) cons
   };
   metrics.shape = share([](const ShapeVerdict& v) { return v.shape; });
   metrics.colour = share([](const ShapeVerdict& v) { return v.colour; });
-  metrics.direction = share([](const ShapeVerdict& v) { return v.direction; });
+  metrics.motion = share([](const ShapeVerdict& v) { return v.motion; });
   metrics.speed = share([](const ShapeVerdict& v) { return v.speed; });
   metrics.joint = bootstrap_mean(metrics.joint_hits, {.seed = seed_});
   metrics.one_object =
@@ -140,9 +140,15 @@ void ShapeEvaluation::compare_distributions(const Summary& set, ShapeMetrics& me
 
 void ShapeEvaluation::compare_motion(const Summary& set, ShapeMetrics& metrics) const {
   metrics.residual = mean_over(set.readings, [&](size_t i) { return set.readings[i].residual; });
-  metrics.speed_ratio = mean_over(set.readings, [&](size_t i) {
-    return std::hypot(set.readings[i].vx, set.readings[i].vy) / rules_.spec().speeds[labels_[i].speed];
-  });
+  const data::ToyShapesSpec& spec = rules_.spec();
+  double ratios = 0;
+  int64_t moving = 0;
+  for (size_t i = 0; i < labels_.size(); ++i) {
+    if (spec.motions[labels_[i].motion] == data::ToyMotion::kStill) continue;
+    ratios += std::hypot(set.readings[i].vx, set.readings[i].vy) / spec.speeds[labels_[i].speed];
+    ++moving;
+  }
+  if (moving > 0) metrics.speed_ratio = ratios / static_cast<double>(moving);
   metrics.motion_energy_ratio = set.motion_energy / reference_.motion_energy;
 }
 

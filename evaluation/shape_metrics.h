@@ -21,18 +21,18 @@ namespace tmd::evaluation {
 /// Shares are 0 to 1. "Real" is a set of real videos with the same captions.
 struct ShapeMetrics {
   int64_t samples = 0;
-  double one_object = 0;                                   ///< share with exactly one object in each frame
-  double shape = 0, colour = 0, direction = 0, speed = 0;  ///< share that obeys this part of the caption
-  Interval joint;                                          ///< share that obeys all parts, 95 % bootstrap
-  double frechet = 0;                                      ///< of scaled rule features, to the real set
-  double frechet_floor = 0;                                ///< the same of a second real set
-  double coverage = 0, precision = 0;                      ///< k = 5 neighbours of scaled rule features
-  double position_entropy = 0;                             ///< nats
-  double position_entropy_ratio = 0;                      ///< to real; below 1: few places, above 1: too many
-  std::optional<double> prompt_entropy_ratio;             ///< the same inside prompts with 4 samples or more
-  double residual = 0;                                    ///< mean rms distance from a straight path, pixels
-  double speed_ratio = 0;                                 ///< mean of fitted speed over the caption's speed
-  double motion_energy_ratio = 0;                         ///< mean squared change between frames, to real
+  double one_object = 0;                                ///< share with exactly one object in each frame
+  double shape = 0, colour = 0, motion = 0, speed = 0;  ///< share that obeys this part of the caption
+  Interval joint;                                       ///< share that obeys all parts, 95 % bootstrap
+  double frechet = 0;                                   ///< of scaled rule features, to the real set
+  double frechet_floor = 0;                             ///< the same of a second real set
+  double coverage = 0, precision = 0;                   ///< k = 5 neighbours of scaled rule features
+  double position_entropy = 0;                          ///< nats
+  double position_entropy_ratio = 0;                    ///< to real; below 1: few places, above 1: too many
+  std::optional<double> prompt_entropy_ratio;           ///< the same inside prompts with 4 samples or more
+  double residual = 0;                                  ///< mean rms distance from a straight path, pixels
+  std::optional<double> speed_ratio;  ///< fitted over captioned speed, mean of captions that move
+  double motion_energy_ratio = 0;     ///< mean squared change between frames, to real
   double pixel_sliced_w1 = 0, pixel_sliced_w1_floor = 0;  ///< brightness of 4 x 4 pooled pixels
   double path_sliced_w1 = 0, path_sliced_w1_floor = 0;    ///< (x0, y0, displacement over the clip), pixels
 

@@ -47,6 +47,9 @@ std::array<double, 3> at_full_brightness(std::array<double, 3> colour) {
 
 ShapeRules::ShapeRules(const data::ToyShapesSpec& spec, const ShapeRuleOptions& options)
     : spec_(spec), options_(options), templates_(spec, options.background) {
+  slowest_motion_ = std::ranges::count(spec.motions, data::ToyMotion::kStill) > 0
+                        ? options.still_share * *std::ranges::min_element(spec.speeds)
+                        : options.min_speed;
   smallest_object_ = spec.size * spec.size;
   largest_object_ = 0;
   for (int64_t shape = 0; shape < static_cast<int64_t>(spec.shapes.size()); ++shape) {
@@ -138,17 +141,30 @@ void ShapeRules::read_motion(std::span<const FrameMass> frames, ShapeReading& re
   reading.mid_y = y.mean;
   reading.residual = std::sqrt(x.residual + y.residual);
   const double speed = std::hypot(reading.vx, reading.vy);
-  if (speed < options_.min_speed) return;
+  if (speed < slowest_motion_) {
+    const auto still = std::ranges::find(spec_.motions, data::ToyMotion::kStill);
+    if (still == spec_.motions.end()) return;
+    reading.motion = still - spec_.motions.begin();
+    reading.speed = 0;
+  } else {
+    reading.motion = moving_word(reading.vx, reading.vy);
+    reading.speed = speed_class(speed);
+  }
+}
+
+int64_t ShapeRules::moving_word(double vx, double vy) const {
+  int64_t found = -1;
   double best = 0;
-  for (int64_t direction = 0; direction < spec_.directions; ++direction) {
-    const auto [ux, uy] = data::toy_direction(direction);
-    const double along = ux * reading.vx + uy * reading.vy;
-    if (reading.direction < 0 || along > best) {
+  for (size_t word = 0; word < spec_.motions.size(); ++word) {
+    if (spec_.motions[word] == data::ToyMotion::kStill) continue;
+    for (const auto& [ux, uy] : data::directions(spec_.motions[word])) {
+      const double along = ux * vx + uy * vy;
+      if (found >= 0 && along <= best) continue;
       best = along;
-      reading.direction = direction;
+      found = static_cast<int64_t>(word);
     }
   }
-  reading.speed = speed_class(speed);
+  return found;
 }
 
 int64_t ShapeRules::speed_class(double speed) const {
@@ -164,7 +180,7 @@ int64_t ShapeRules::speed_class(double speed) const {
 
 ShapeVerdict ShapeRules::judge(const ShapeReading& reading, const data::ShapeLabel& label) const {
   if (!reading.is_one_object) return {};
-  return {reading.shape == label.shape, reading.colour == label.colour, reading.direction == label.direction,
+  return {reading.shape == label.shape, reading.colour == label.colour, reading.motion == label.motion,
           reading.speed == label.speed};
 }
 

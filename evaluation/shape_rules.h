@@ -14,24 +14,26 @@ namespace tmd::evaluation {
 
 /// Limits of the rules. Brightness is 0 to 1.
 struct ShapeRuleOptions {
-  double background = 0.15;        ///< brightness that still counts as black
+  double background = 0.1;         ///< brightness that still counts as black
   double object_threshold = 0.35;  ///< brightness that surely belongs to an object
   double min_object_share = 0.4;   ///< an object has at least this share of the pixels of the smallest shape
   double max_object_share = 2.0;   ///< and at most this multiple of those of the largest
-  double second_object_share =
-      0.25;                      ///< a second region of this share of the smallest shape is a second object
+  /// A second region with this share of the pixels of the smallest shape is a second object.
+  double second_object_share = 0.25;
   double min_correlation = 0.5;  ///< with the best template; below, no shape is recognised
   double min_speed = 0.15;       ///< pixels per frame; below, nothing moves
-  double lone_speed_tolerance =
-      0.4;  ///< with one speed in the spec: relative distance that still counts as it
+  /// With ToyMotion::kStill in the spec, below this share of the slowest speed instead.
+  double still_share = 0.3;
+  /// With one speed in the spec: relative distance from it that still counts as it.
+  double lone_speed_tolerance = 0.4;
 };
 
 /// What the rules see in one video of moving shapes, without looking at its caption.
 struct ShapeReading {
   bool is_one_object = false;  ///< every frame holds exactly one object
-  /// Indices as in data::ShapeLabel; -1: none is recognised (direction and speed: no motion, or a speed that
-  /// is not in the spec).
-  int64_t shape = -1, colour = -1, direction = -1, speed = -1;
+  /// Indices as in data::ShapeLabel; -1: none is recognised, as for an object that stands still where the
+  /// spec has no ToyMotion::kStill, or for a speed far from those of the spec. A still object has speed 0.
+  int64_t shape = -1, colour = -1, motion = -1, speed = -1;
   std::vector<double> shape_correlation;   ///< with each shape of the spec at its best radius, mean of frames
   std::array<double, 3> mean_colour = {};  ///< RGB 0 to 1, mean weighted with mass
   double x0 = 0, y0 = 0;                   ///< fitted centroid in frame 0, pixels
@@ -43,15 +45,16 @@ struct ShapeReading {
 
 /// Which parts of a caption a video obeys.
 struct ShapeVerdict {
-  bool shape = false, colour = false, direction = false, speed = false;
-  bool joint() const { return shape && colour && direction && speed; }
+  bool shape = false, colour = false, motion = false, speed = false;
+  bool joint() const { return shape && colour && motion && speed; }
 };
 
 /// Rules that judge videos of the moving-shapes toy without a trained network; real videos pass without
 /// exception.
 ///   colour    = palette entry nearest to the mass-weighted mean colour, both at full brightness
 ///   shape     = best normalised correlation with templates laid on each frame's centroid
-///   direction = nearest one of the spec to the velocity of a straight-line fit of the centroids
+///   motion    = word of the spec that allows the direction nearest to the velocity, which is the slope of a
+///               straight-line fit of the centroids; still below a limit
 ///   speed     = class of its length: limits half-way between neighbouring speeds
 /// Thread: any; immutable after construction.
 class ShapeRules {
@@ -81,11 +84,13 @@ class ShapeRules {
   void read_shape(std::span<const FrameMass> frames, ShapeReading& reading) const;
   void read_colour(std::span<const FrameMass> frames, ShapeReading& reading) const;
   void read_motion(std::span<const FrameMass> frames, ShapeReading& reading) const;
+  int64_t moving_word(double vx, double vy) const;
   int64_t speed_class(double speed) const;
 
   data::ToyShapesSpec spec_;
   ShapeRuleOptions options_;
   ShapeTemplates templates_;
+  double slowest_motion_;                     // pixels per frame; below, the object stands still
   int64_t smallest_object_, largest_object_;  // pixels above object_threshold
 };
 

@@ -16,7 +16,7 @@ nlohmann::json to_json(const ShapeMetrics& m) {
                          {"one_object", m.one_object},
                          {"shape", m.shape},
                          {"colour", m.colour},
-                         {"direction", m.direction},
+                         {"motion", m.motion},
                          {"speed", m.speed},
                          {"joint", m.joint.estimate},
                          {"joint_low", m.joint.low},
@@ -29,18 +29,19 @@ nlohmann::json to_json(const ShapeMetrics& m) {
                          {"position_entropy_ratio", m.position_entropy_ratio},
                          {"prompt_entropy_ratio", nullptr},
                          {"residual", m.residual},
-                         {"speed_ratio", m.speed_ratio},
+                         {"speed_ratio", nullptr},
                          {"motion_energy_ratio", m.motion_energy_ratio},
                          {"pixel_sliced_w1", m.pixel_sliced_w1},
                          {"pixel_sliced_w1_floor", m.pixel_sliced_w1_floor},
                          {"path_sliced_w1", m.path_sliced_w1},
                          {"path_sliced_w1_floor", m.path_sliced_w1_floor}};
+  if (m.speed_ratio) json["speed_ratio"] = *m.speed_ratio;
   if (m.prompt_entropy_ratio) json["prompt_entropy_ratio"] = *m.prompt_entropy_ratio;
   return json;
 }
 
 std::vector<std::string> shape_metric_headings() {
-  return {"joint %", "shape",    "colour",    "direction", "speed",      "FD",
+  return {"joint %", "shape",    "colour",    "motion",    "speed",      "FD",
           "(floor)", "coverage", "precision", "entropy x", "per prompt", "residual px",
           "speed x", "energy x", "pixel SW",  "path SW"};
 }
@@ -49,7 +50,7 @@ std::vector<std::string> shape_metric_cells(const ShapeMetrics& m) {
   return {percent(m.joint.estimate),
           percent(m.shape),
           percent(m.colour),
-          percent(m.direction),
+          percent(m.motion),
           percent(m.speed),
           fmt::format("{:.2f}", m.frechet),
           fmt::format("{:.2f}", m.frechet_floor),
@@ -67,9 +68,9 @@ std::vector<std::string> shape_metric_cells(const ShapeMetrics& m) {
 std::string one_line(const ShapeMetrics& m) {
   return fmt::format(
       "joint {:.1f} % [{:.1f}, {:.1f}]  FD {:.2f} (floor {:.2f})  coverage {:.1f} %  entropy x{:.2f}  "
-      "residual {:.2f} px  speed x{:.2f}",
+      "residual {:.2f} px  speed x{}",
       100 * m.joint.estimate, 100 * m.joint.low, 100 * m.joint.high, m.frechet, m.frechet_floor,
-      100 * m.coverage, m.position_entropy_ratio, m.residual, m.speed_ratio);
+      100 * m.coverage, m.position_entropy_ratio, m.residual, ratio(m.speed_ratio));
 }
 
 }  // namespace tmd::evaluation

@@ -9,15 +9,22 @@ namespace {
 
 using Offset = std::array<double, 2>;
 
+double mean_brightness(const data::ToyShapesSpec& spec) { return (1 + spec.brightness_min) / 2; }
+
+// Pixels from its centre within which every shape of this radius ends.
+double reach_of(const data::ToyShapesSpec& spec, double radius) { return 1.6 * radius + spec.edge_width / 2; }
+
 // Where the centroid of the shape's mass lies, seen from the point that the generator calls its centre:
 // measured on a fine grid.
-Offset centroid_offset(data::ToyShape shape, double radius, double brightness, double background) {
+Offset centroid_offset(const data::ToyShapesSpec& spec, data::ToyShape shape, double radius,
+                       double background) {
   constexpr double kStep = 0.125;
-  const double reach = 2 * radius;
+  const double reach = reach_of(spec, radius), brightness = mean_brightness(spec);
   double sum = 0, x = 0, y = 0;
   for (double dy = -reach; dy <= reach; dy += kStep) {
     for (double dx = -reach; dx <= reach; dx += kStep) {
-      const double mass = std::max(brightness * data::toy_coverage(shape, dx, dy, radius) - background, 0.0);
+      const double mass =
+          std::max(brightness * data::toy_coverage(shape, dx, dy, radius, spec.edge_width) - background, 0.0);
       sum += mass;
       x += mass * dx;
       y += mass * dy;
@@ -35,19 +42,20 @@ double radius_of(const data::ToyShapesSpec& spec, int64_t number, int64_t count)
 
 ShapeTemplates::ShapeTemplates(const data::ToyShapesSpec& spec, double background)
     : background_(background),
-      brightness_((1 + spec.brightness_min) / 2),
-      half_(static_cast<int64_t>(std::ceil(1.6 * spec.radius_max)) + 2) {
+      brightness_(mean_brightness(spec)),
+      half_(static_cast<int64_t>(std::ceil(reach_of(spec, spec.radius_max))) + 1) {
   for (const data::ToyShape shape : spec.shapes) {
     for (int64_t r = 0; r < kRadii; ++r) {
       const double radius = radius_of(spec, r, kRadii);
-      const auto [shift_x, shift_y] = centroid_offset(shape, radius, brightness_, background);
+      const auto [shift_x, shift_y] = centroid_offset(spec, shape, radius, background);
       for (int64_t step = 0; step < kSteps * kSteps; ++step) {
         const double centre_x = (static_cast<double>(step % kSteps) + 0.5) / kSteps - shift_x;
         const double centre_y = (static_cast<double>(step / kSteps) + 0.5) / kSteps - shift_y;
         for (int64_t y = -half_; y <= half_; ++y) {
           for (int64_t x = -half_; x <= half_; ++x) {
-            const double covered = data::toy_coverage(shape, static_cast<double>(x) + 0.5 - centre_x,
-                                                      static_cast<double>(y) + 0.5 - centre_y, radius);
+            const double covered =
+                data::toy_coverage(shape, static_cast<double>(x) + 0.5 - centre_x,
+                                   static_cast<double>(y) + 0.5 - centre_y, radius, spec.edge_width);
             pictures_.push_back(std::max(brightness_ * covered - background, 0.0));
           }
         }

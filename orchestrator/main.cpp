@@ -5,7 +5,7 @@
 
 #include <malloc.h>
 
-#include <ATen/Version.h>
+#include <torch/version.h>
 
 #include "base/error.h"
 #include "base/log.h"

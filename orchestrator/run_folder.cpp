@@ -8,7 +8,7 @@
 #include <ctime>
 #include <thread>
 
-#include <ATen/Version.h>
+#include <torch/version.h>
 
 #include "base/error.h"
 #include "base/log.h"

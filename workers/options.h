@@ -32,6 +32,7 @@ struct OptimizerOptions {
   double lr = 1e-5;
   int64_t warmup = 0;                                  ///< iterations of linear warm-up
   LearningRateDecay decay = LearningRateDecay::kNone;  ///< to zero at the stage's end
+  double decay_share = 1;   ///< last share of the stage over which the rate falls; before, it is constant
   double beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8;
   double weight_decay = 0.01;
   double clip = 10;  ///< global norm, 0 = off

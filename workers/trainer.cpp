@@ -60,8 +60,9 @@ double learning_rate(const OptimizerOptions& options, double lr, int64_t i, int6
   const double step = static_cast<double>(i);
   if (i <= options.warmup) return lr * step / static_cast<double>(options.warmup);
   if (options.decay == LearningRateDecay::kNone) return lr;
-  const double left = static_cast<double>(iterations - options.warmup);
-  const double progress = (step - 1 - static_cast<double>(options.warmup)) / left;
+  const double total = static_cast<double>(iterations);
+  const double begin = std::max(static_cast<double>(options.warmup), total * (1 - options.decay_share));
+  const double progress = std::max(0.0, (step - 1 - begin) / (total - begin));
   if (options.decay == LearningRateDecay::kLinear) return lr * (1 - progress);
   return lr * 0.5 * (1 + std::cos(std::numbers::pi * progress));
 }

@@ -65,8 +65,10 @@ TEST_F(DataSetTest, real_clips_are_good) {
 TEST_F(DataSetTest, read_finds_checksum_damage) {
   LatentHeader header = small_header();
   header.has_checksum = true;
-  DataSet intact({write("x.h5", header)});
-  for (int64_t i = 0; i < header.samples; ++i) EXPECT_EQ(problem(intact, i), "");
+  {
+    DataSet intact({write("x.h5", header)});
+    for (int64_t i = 0; i < header.samples; ++i) EXPECT_EQ(problem(intact, i), "");
+  }
   damage("x.h5", "latents", 3, 0.125f);
   damage("x.h5", "text", 1, 1e-30f);
   DataSet set({folder_ / "x.h5"});

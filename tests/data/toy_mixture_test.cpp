@@ -20,8 +20,8 @@ TEST(ToyMixture, weights_and_centres) {
   EXPECT_EQ(toy_mixture_weights({false}).back(), 0.03);
   const auto centres = toy_mixture_centres();
   for (int64_t k = 0; k < kToyModes; ++k) {
-    EXPECT_NEAR(centres[k][0], 4 * std::cos(k * std::acos(-1.0) / 4), 1e-12);
-    EXPECT_NEAR(centres[k][1], 4 * std::sin(k * std::acos(-1.0) / 4), 1e-12);
+    EXPECT_NEAR(centres[k][0], 4 * std::cos(static_cast<double>(k) * std::acos(-1.0) / 4), 1e-12);
+    EXPECT_NEAR(centres[k][1], 4 * std::sin(static_cast<double>(k) * std::acos(-1.0) / 4), 1e-12);
   }
 }
 

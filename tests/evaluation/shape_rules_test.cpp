@@ -15,6 +15,18 @@ using data::ToyShapesSpec;
 
 constexpr uint64_t kSeed = 21;
 
+// Shapes that move right, left, down or up at one speed, and never stand still.
+ToyShapesSpec arrows() {
+  ToyShapesSpec spec;
+  spec.shapes = {data::ToyShape::kDisc, data::ToyShape::kCross};
+  spec.motions = {data::ToyMotion::kRight, data::ToyMotion::kLeft, data::ToyMotion::kDown,
+                  data::ToyMotion::kUp};
+  spec.radius_min = 2.75;
+  spec.radius_max = 3.25;
+  spec.edge_width = 1;
+  return spec;
+}
+
 // Video of `label` that starts at (x, y) of the free range.
 at::Tensor video_at(const ToyShapesSpec& spec, const ShapeLabel& label, double x, double y) {
   return render_toy_shape(spec, label, {.x = x, .y = y, .radius = 0.5, .brightness = 0.5});
@@ -35,19 +47,21 @@ TEST(ShapeRules, real_videos_of_the_mini_setting_all_pass) {
   expect_all_real_videos_pass(ToyShapesSpec::mini(), 1024);
 }
 
+TEST(ShapeRules, real_videos_with_sharp_edges_all_pass) { expect_all_real_videos_pass(arrows(), 512); }
+
 TEST(ShapeRules, real_videos_of_the_main_setting_all_pass) {
   expect_all_real_videos_pass(ToyShapesSpec::main(), 1024);
 }
 
 TEST(ShapeRules, place_velocity_and_colour_are_measured) {
   const ToyShapesSpec spec = ToyShapesSpec::main();
-  const ShapeLabel label{
-      .shape = 1, .colour = 2, .direction = 4, .speed = 1};  // square, blue, down right, fast
-  const ShapeReading reading = ShapeRules(spec).read(video_at(spec, label, 0, 1));
-  EXPECT_NEAR(reading.vx, 0.9 / std::sqrt(2), 0.02);
-  EXPECT_NEAR(reading.vy, 0.9 / std::sqrt(2), 0.02);
-  EXPECT_NEAR(reading.x0, 0.89 * 3, 0.1);
-  EXPECT_NEAR(reading.y0 + 15 * reading.vy, 32 - 0.89 * 3, 0.1);
+  const ShapeLabel label{.shape = 1, .colour = 2, .motion = 4, .speed = 1};  // square, blue, down right, fast
+  const ShapeReading reading = ShapeRules(spec).read(video_at(spec, label, 0.5, 0.5));
+  const double speed = 0.9 / std::sqrt(2);
+  EXPECT_NEAR(reading.vx, speed, 0.02);
+  EXPECT_NEAR(reading.vy, speed, 0.02);
+  EXPECT_NEAR(reading.x0, 16 - 7.5 * speed, 0.1);  // the free range lies in the middle of the picture
+  EXPECT_NEAR(reading.y0, 16 - 7.5 * speed, 0.1);
   EXPECT_NEAR(reading.mid_x, reading.x0 + 7.5 * reading.vx, 1e-9);
   EXPECT_GT(reading.mean_colour[2], 2.5 * reading.mean_colour[1]);
   EXPECT_EQ(reading.shape_correlation.size(), 4u);
@@ -57,30 +71,53 @@ TEST(ShapeRules, place_velocity_and_colour_are_measured) {
 TEST(ShapeRules, wrong_part_of_a_caption_fails_alone) {
   const ToyShapesSpec spec = ToyShapesSpec::main();
   const ShapeRules rules(spec);
-  const ShapeLabel label{.shape = 1, .colour = 2, .direction = 4, .speed = 1};
+  const ShapeLabel label{.shape = 1, .colour = 2, .motion = 4, .speed = 1};
   const ShapeReading reading = rules.read(video_at(spec, label, 0.5, 0.5));
   const auto judged = [&](ShapeLabel other) { return rules.judge(reading, other); };
   EXPECT_TRUE(judged(label).joint());
-  const ShapeVerdict shape = judged({.shape = 0, .colour = 2, .direction = 4, .speed = 1});
-  EXPECT_TRUE(!shape.shape && shape.colour && shape.direction && shape.speed && !shape.joint());
-  const ShapeVerdict colour = judged({.shape = 1, .colour = 3, .direction = 4, .speed = 1});
-  EXPECT_TRUE(colour.shape && !colour.colour && colour.direction && colour.speed && !colour.joint());
-  const ShapeVerdict direction = judged({.shape = 1, .colour = 2, .direction = 0, .speed = 1});
-  EXPECT_TRUE(direction.shape && direction.colour && !direction.direction && direction.speed);
-  const ShapeVerdict speed = judged({.shape = 1, .colour = 2, .direction = 4, .speed = 0});
-  EXPECT_TRUE(speed.shape && speed.colour && speed.direction && !speed.speed && !speed.joint());
+  const ShapeVerdict shape = judged({.shape = 0, .colour = 2, .motion = 4, .speed = 1});
+  EXPECT_TRUE(!shape.shape && shape.colour && shape.motion && shape.speed && !shape.joint());
+  const ShapeVerdict colour = judged({.shape = 1, .colour = 3, .motion = 4, .speed = 1});
+  EXPECT_TRUE(colour.shape && !colour.colour && colour.motion && colour.speed && !colour.joint());
+  const ShapeVerdict motion = judged({.shape = 1, .colour = 2, .motion = 0, .speed = 1});
+  EXPECT_TRUE(motion.shape && motion.colour && !motion.motion && motion.speed);
+  const ShapeVerdict speed = judged({.shape = 1, .colour = 2, .motion = 4, .speed = 0});
+  EXPECT_TRUE(speed.shape && speed.colour && speed.motion && !speed.speed && !speed.joint());
 }
 
 TEST(ShapeRules, object_that_stands_still_has_no_direction_and_no_speed) {
-  ToyShapesSpec still = ToyShapesSpec::mini();
-  still.speeds = {0.05};
-  const ShapeRules rules(ToyShapesSpec::mini());
+  ToyShapesSpec still = arrows();
+  still.speeds = {0.1};
+  const ShapeRules rules(arrows());
   const ShapeReading reading = rules.read(video_at(still, {}, 0.5, 0.5));
   EXPECT_TRUE(reading.is_one_object);
-  EXPECT_EQ(reading.direction, -1);
+  EXPECT_EQ(reading.motion, -1);
   EXPECT_EQ(reading.speed, -1);
   const ShapeVerdict verdict = rules.judge(reading, {});
-  EXPECT_TRUE(verdict.shape && verdict.colour && !verdict.direction && !verdict.speed);
+  EXPECT_TRUE(verdict.shape && verdict.colour && !verdict.motion && !verdict.speed);
+}
+
+TEST(ShapeRules, axis_allows_both_ways_and_still_allows_none) {
+  const ToyShapesSpec spec = ToyShapesSpec::mini();
+  const ShapeRules rules(spec);
+  for (const double way : {0.1, 0.9}) {
+    const data::ShapeJitter jitter{.x = 0.5, .y = 0.5, .direction = way};
+    EXPECT_EQ(rules.read(render_toy_shape(spec, {.motion = 0}, jitter)).motion, 0);
+    EXPECT_EQ(rules.read(render_toy_shape(spec, {.motion = 1}, jitter)).motion, 1);
+  }
+  const ShapeReading still = rules.read(video_at(spec, {.motion = 2}, 0.5, 0.5));
+  EXPECT_TRUE(rules.judge(still, {.motion = 2}).joint());
+  EXPECT_FALSE(rules.judge(still, {.motion = 0}).motion);
+  EXPECT_FALSE(rules.judge(rules.read(video_at(spec, {}, 0.5, 0.5)), {.motion = 2}).motion);
+}
+
+TEST(ShapeRules, slow_drift_counts_as_still_where_the_spec_has_it) {
+  ToyShapesSpec drift = ToyShapesSpec::mini();
+  for (const auto& [speed, expected] : {std::pair{0.25, 2}, {0.35, 0}}) {
+    drift.speeds = {speed};
+    EXPECT_EQ(ShapeRules(ToyShapesSpec::mini()).read(video_at(drift, {}, 0.5, 0.5)).motion, expected)
+        << speed;
+  }
 }
 
 TEST(ShapeRules, one_empty_frame_makes_everything_wrong) {
@@ -91,7 +128,7 @@ TEST(ShapeRules, one_empty_frame_makes_everything_wrong) {
   const ShapeReading reading = rules.read(video);
   EXPECT_FALSE(reading.is_one_object);
   const ShapeVerdict verdict = rules.judge(reading, {});
-  EXPECT_FALSE(verdict.shape || verdict.colour || verdict.direction || verdict.speed);
+  EXPECT_FALSE(verdict.shape || verdict.colour || verdict.motion || verdict.speed);
 }
 
 TEST(ShapeRules, second_object_makes_everything_wrong) {
@@ -104,24 +141,23 @@ TEST(ShapeRules, second_object_makes_everything_wrong) {
 }
 
 TEST(ShapeRules, uniform_pictures_are_no_object) {
-  const ToyShapesSpec spec = ToyShapesSpec::mini();
+  const ToyShapesSpec spec = arrows();
   const ShapeRules rules(spec);
   for (const double value : {-1.0, 0.0, 1.0}) {
     const ShapeReading reading = rules.read(at::full({3, spec.frames, spec.size, spec.size}, value));
     EXPECT_FALSE(reading.is_one_object) << value;
     EXPECT_EQ(reading.shape, -1) << value;
-    EXPECT_EQ(reading.direction, -1) << value;
+    EXPECT_EQ(reading.motion, -1) << value;
   }
 }
 
 TEST(ShapeRules, lone_speed_has_limits_on_both_sides) {
-  const ToyShapesSpec spec = ToyShapesSpec::mini();
-  const ShapeRules rules(spec);
-  for (const auto& [speed, expected] : {std::pair{0.5, -1}, {0.7, 0}, {1.0, 0}, {1.3, 0}, {1.45, -1}}) {
-    ToyShapesSpec other = spec;
-    other.frames = 8;
+  const ShapeRules rules(arrows());
+  for (const auto& [speed, expected] :
+       {std::pair{0.3, -1}, {0.5, -1}, {0.7, 0}, {1.0, 0}, {1.3, 0}, {1.45, -1}}) {
+    ToyShapesSpec other = arrows();
     other.speeds = {speed};
-    other.radius_min = other.radius_max = 2.75;
+    other.radius_max = other.radius_min;
     EXPECT_EQ(rules.read(video_at(other, {}, 0, 0.5)).speed, expected) << speed;
   }
 }

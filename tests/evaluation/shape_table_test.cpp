@@ -34,6 +34,7 @@ TEST(ShapeTable, json_keeps_full_precision_and_says_null_for_nothing) {
   EXPECT_EQ(to_json(metrics)["frechet"], 0.414);
   EXPECT_EQ(to_json(metrics)["joint_low"], 0.9);
   EXPECT_TRUE(to_json(metrics)["prompt_entropy_ratio"].is_null());
+  EXPECT_EQ(to_json(metrics)["speed_ratio"], 0.98);
   metrics.prompt_entropy_ratio = 0.25;
   EXPECT_EQ(to_json(metrics)["prompt_entropy_ratio"], 0.25);
 }

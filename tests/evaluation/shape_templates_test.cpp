@@ -55,13 +55,17 @@ TEST(ShapeTemplates, frame_without_contrast_has_none) {
   const ShapeTemplates templates(spec, kBackground);
   for (const double value : {-1.0, 1.0}) {
     const FrameMass frame = measure_frame(at::full({3, 1, 16, 16}, value, at::kFloat), 0, kBackground);
-    EXPECT_EQ(templates.correlation(frame, 0, 1), 0);
+    EXPECT_NEAR(templates.correlation(frame, 0, 1), 0, 1e-6);
   }
 }
 
 TEST(ShapeTemplates, bright_pixels_are_about_the_area_of_the_disc) {
-  const ShapeTemplates templates(data::ToyShapesSpec::mini(), kBackground);
-  EXPECT_NEAR(static_cast<double>(templates.bright_pixels(0, 1, 0.45)), 3.1416 * 9, 3);
+  data::ToyShapesSpec spec;
+  spec.shapes = {data::ToyShape::kDisc};
+  spec.radius_min = spec.radius_max = 3;
+  spec.edge_width = spec.brightness_min = 1;
+  const ShapeTemplates templates(spec, kBackground);
+  EXPECT_NEAR(static_cast<double>(templates.bright_pixels(0, 1, 0.5)), 3.1416 * 9, 3);
 }
 
 }  // namespace

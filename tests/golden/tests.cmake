@@ -1,3 +1,14 @@
 add_executable(check_case golden/check_case.cpp golden/case_runner.cpp golden/comparison.cpp golden/golden_case.cpp)
 target_link_libraries(check_case PRIVATE tmd_workers torch_cpu spdlog::spdlog)
-target_precompile_headers(check_case REUSE_FROM tmd_pch)
+tmd_executable_flags(check_case)
+
+# The golden case on one rank and sharded, in both element types.
+foreach(dtype f64 f32)
+  foreach(ranks 1 2 3 4)
+    add_test(NAME golden/gated-m2n2h2/${dtype}/ranks_${ranks}
+      COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none $<TARGET_FILE:check_case>
+              ${CMAKE_CURRENT_SOURCE_DIR}/golden/gated-m2n2h2 --dtype ${dtype})
+    set_tests_properties(golden/gated-m2n2h2/${dtype}/ranks_${ranks} PROPERTIES TIMEOUT 300 LABELS "mpi" PROCESSORS ${ranks}
+      ENVIRONMENT "OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+  endforeach()
+endforeach()

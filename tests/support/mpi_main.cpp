@@ -1,60 +1,142 @@
-// main() of multi-rank tests. The verdict of every case is agreed over the ranks, so that they stay in step and a failure
-// on any of them fails the test; each rank prints its own failures.
+#include "tests/support/mpi_main.h"
 
-#include "mpi_main.h"
-
-#include <gtest/gtest.h>
-
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <memory>
+#include <mutex>
+#include <thread>
 
 #include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <spdlog/fmt/fmt.h>
 
 #include "base/log.h"
 #include "comm/agree.h"
-#include "comm/mpi_runtime.h"
 
 namespace tmd::test {
 namespace {
 
-std::unique_ptr<comm::MpiRuntime> runtime;
+comm::MpiRuntime* the_runtime = nullptr;
 
-class RankListener : public testing::EmptyTestEventListener {
+/// Ends the program when a case takes too long, saying what each rank communicated last.
+class TimeLimit {
  public:
-  void OnTestPartResult(const testing::TestPartResult& result) override {
-    if (!result.failed()) return;
-    std::fprintf(stderr, "rank %d: %s:%d: %s\n", world().rank(), result.file_name() ? result.file_name() : "?",
-                 result.line_number(), result.summary());
+  TimeLimit() : thread_([this] { watch(); }) {}
+  ~TimeLimit() {
+    set(Clock::time_point::max(), "", true);
+    thread_.join();
   }
-  void OnTestEnd(const testing::TestInfo& info) override {
-    const bool failed = comm::agree_any(world(), info.result()->Failed());
-    if (failed) any_failed = true;
-    if (world().rank() == 0) {
-      std::printf("[%s] %s.%s\n", failed ? "  FAILED  " : "       OK ", info.test_suite_name(), info.name());
-      std::fflush(stdout);
+
+  void begin(const std::string& name) { set(Clock::now() + std::chrono::seconds(60), name, false); }
+  void end() { set(Clock::time_point::max(), "", false); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void set(Clock::time_point deadline, const std::string& name, bool must_stop) {
+    const std::lock_guard lock(mutex_);
+    deadline_ = deadline;
+    case_ = name;
+    must_stop_ = must_stop;
+    changed_.notify_one();
+  }
+
+  void watch() {
+    std::unique_lock lock(mutex_);
+    while (!must_stop_) {
+      const Clock::time_point deadline = deadline_;
+      if (deadline == Clock::time_point::max()) {
+        changed_.wait(lock);
+      } else if (Clock::now() >= deadline) {
+        std::fputs(fmt::format("[ rank {} ] {} took too long; the last operations of\n{}",
+                               the_runtime->rank(), case_, comm::to_text(the_runtime->journal().content(), 5))
+                       .c_str(),
+                   stderr);
+        std::this_thread::sleep_for(std::chrono::seconds(2));  // for the other ranks to say the same
+        the_runtime->abort(1);
+      } else {
+        changed_.wait_until(lock, deadline);
+      }
     }
   }
-  bool any_failed = false;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Clock::time_point deadline_ = Clock::time_point::max();
+  std::string case_;
+  bool must_stop_ = false;
+  std::thread thread_;
 };
+
+/// Makes all ranks fail a case that some failed.
+class VerdictOfAllRanks : public testing::EmptyTestEventListener {
+ public:
+  /// `verdicts` is used by nobody else, so that a rank that left a case early can wait there.
+  explicit VerdictOfAllRanks(comm::Communicator& verdicts) : verdicts_(verdicts) {}
+
+  void OnTestStart(const testing::TestInfo& test) override { limit_.begin(name(test)); }
+
+  void OnTestPartResult(const testing::TestPartResult& result) override {
+    if (!result.failed() || is_agreeing_) return;
+    std::fputs(fmt::format("[ rank {} ] {}:{}: {}\n", verdicts_.rank(),
+                           result.file_name() ? result.file_name() : "unknown file", result.line_number(),
+                           result.message())
+                   .c_str(),
+               stderr);
+  }
+
+  void OnTestEnd(const testing::TestInfo& test) override {
+    const bool has_failed = !test.result()->Passed();  // a skip is not a pass
+    const bool any_failed = comm::agree_any(verdicts_, has_failed);
+    limit_.end();
+    is_agreeing_ = true;
+    if (any_failed && !has_failed) ADD_FAILURE() << name(test) << " failed on another rank";
+    is_agreeing_ = false;
+  }
+
+ private:
+  static std::string name(const testing::TestInfo& test) {
+    return fmt::format("{}.{}", test.test_suite_name(), test.name());
+  }
+
+  comm::Communicator& verdicts_;
+  TimeLimit limit_;
+  bool is_agreeing_ = false;
+};
+
+int run_tests() {
+  const std::unique_ptr<comm::Communicator> verdicts = world().split(0, world().rank(), "verdicts");
+  testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
+  if (world().rank() != 0) delete listeners.Release(listeners.default_result_printer());
+  auto* verdict = new VerdictOfAllRanks(*verdicts);
+  listeners.Append(verdict);
+  const int failed = RUN_ALL_TESTS();
+  const int any_failed = comm::agree_any(*verdicts, failed != 0) ? 1 : 0;
+  delete listeners.Release(verdict);
+  verdicts->close();
+  return testing::UnitTest::GetInstance()->test_to_run_count() == 0 ? 1 : any_failed;
+}
 
 }  // namespace
 
-comm::Communicator& world() { return runtime->world(); }
+comm::MpiRuntime& runtime() { return *the_runtime; }
+comm::Communicator& world() { return the_runtime->world(); }
 
 }  // namespace tmd::test
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   at::set_num_threads(1);
-  tmd::test::runtime = std::make_unique<tmd::comm::MpiRuntime>();
-  tmd::configure_log(tmd::test::world().rank(), tmd::LogLevel::kWarning);
-  auto& listeners = testing::UnitTest::GetInstance()->listeners();
-  delete listeners.Release(listeners.default_result_printer());
-  auto* listener = new tmd::test::RankListener;  // gtest owns it
-  listeners.Append(listener);
-  (void)RUN_ALL_TESTS();
-  const bool failed = listener->any_failed || testing::UnitTest::GetInstance()->test_to_run_count() == 0;
-  tmd::test::runtime->finalize();
-  tmd::test::runtime.reset();
-  return failed ? 1 : 0;
+  tmd::comm::MpiRuntime runtime;
+  tmd::test::the_runtime = &runtime;
+  tmd::configure_log(runtime.rank(), tmd::LogLevel::kWarning);
+  try {
+    const int verdict = tmd::test::run_tests();
+    runtime.finalize();
+    return verdict;
+  } catch (const std::exception& e) {
+    std::fputs(fmt::format("[ rank {} ] {}\n", runtime.rank(), e.what()).c_str(), stderr);
+    runtime.abort(1);
+  }
 }

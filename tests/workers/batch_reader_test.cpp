@@ -172,12 +172,7 @@ TEST(BatchReader, read_throwsWhenAllSamplesAreBroken) {
 
 TEST(BatchReader, listOfPrompts_isRefused) {
   const data::TemporaryFolder folder;
-  data::LatentHeader header = data::small_header(3);
-  header.has_latents = false;
-  header.latent_shape = {};
-  header.latent_mean.clear();
-  header.latent_std.clear();
-  data::write_small_file(folder / "prompts.h5", header);
+  write_prompt_list(folder / "prompts.h5");
   data::DataSet data_set({folder / "prompts.h5"});
 
   data::expect_error(ErrorKind::kData, "list of prompts", [&] { BatchReader(data_set, {}); });

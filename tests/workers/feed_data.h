@@ -29,6 +29,15 @@ inline data::DataSet small_data_set(const std::filesystem::path& path, int64_t s
   return data::DataSet({path});
 }
 
+inline void write_prompt_list(const std::filesystem::path& path) {
+  data::LatentHeader header = feed_header(3, false);
+  header.has_latents = false;
+  header.latent_shape = {};
+  header.latent_mean.clear();
+  header.latent_std.clear();
+  data::write_small_file(path, header);
+}
+
 /// Overwrites the latent of one sample: a sealed file's checksum no longer fits, in an unsealed one only NaN
 /// shows.
 inline void overwrite_latent(const std::filesystem::path& path, int64_t row, float value) {

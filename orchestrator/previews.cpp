@@ -1,0 +1,147 @@
+#include "orchestrator/previews.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/agree.h"
+#include "orchestrator/pictures.h"
+#include "orchestrator/png_file.h"
+#include "orchestrator/webp_file.h"
+
+namespace tmd::orchestrator {
+
+using workers::NetworkRole;
+
+namespace {
+
+constexpr uint64_t kPreviewSeed = 20250101;  // previews of all runs start from the same noise
+constexpr int64_t kPlotPoints = 512;
+constexpr int64_t kWantedSide = 96;  // pixels of a video on the sheet
+
+}  // namespace
+
+std::unique_ptr<LatentPictures> LatentPictures::make(const data::LatentHeader& header) {
+  auto pictures = std::make_unique<LatentPictures>();
+  pictures->mean_ = header.latent_mean;
+  pictures->std_ = header.latent_std;
+  if (header.codec == "points-2d") return pictures;
+  try {
+    pictures->codec_ = data::make_codec(header.codec);
+  } catch (const Error& e) {
+    log_warning("no previews: {}", e.what());
+    return nullptr;
+  }
+  return pictures;
+}
+
+std::vector<at::Tensor> LatentPictures::videos(const at::Tensor& latents) const {
+  std::vector<at::Tensor> videos;
+  for (const at::Tensor& latent : data::denormalise(latents.to(at::kFloat), mean_, std_).unbind(0)) {
+    videos.push_back(codec_->decode(latent).clamp(-1, 1));
+  }
+  return videos;
+}
+
+at::Tensor LatentPictures::plot(const at::Tensor& data, const at::Tensor& samples) const {
+  const auto points = [this](const at::Tensor& latents) {
+    return data::denormalise(latents.to(at::kFloat), mean_, std_).flatten(1);
+  };
+  return scatter_plot(points(data), points(samples), {0.1, 0.35, 0.8});
+}
+
+Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(std::move(folder)) {
+  if (job_.config().preview.every < 0) return;
+  pictures_ = LatentPictures::make(job_.data().header());
+  if (!pictures_) return;
+  const int64_t wanted = pictures_->is_plot() ? kPlotPoints : job_.config().preview.prompts;
+  const int64_t rows = std::min(wanted, job_.data().size());
+  std::vector<at::Tensor> text, latents;
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto read = job_.data().read(i);
+    const auto* sample = std::get_if<data::Sample>(&read);
+    if (!sample) continue;  // a broken sample is reported when it is trained on
+    text.push_back(sample->text);
+    latents.push_back(sample->latent);
+  }
+  if (text.empty()) {
+    pictures_.reset();
+    return;
+  }
+  data_latents_ = at::stack(latents, 0);
+  request_ = {.text = at::stack(text, 0),
+              .negative_text = job_.negative_text(),
+              .latent_shape = job_.latent_shape(),
+              .seed = kPreviewSeed,
+              .first_number = 0,
+              .batch = pictures_->is_plot() ? kPlotPoints : job_.config().sampler.batch};
+}
+
+void Previews::at_stage_begin(workers::StageNetworks& networks, int64_t iteration) {
+  if (pictures_) make(networks, iteration);
+}
+
+void Previews::after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends) {
+  const int64_t every = job_.config().preview.every;
+  if (pictures_ && (stage_ends || (every > 0 && iteration % every == 0))) make(networks, iteration);
+}
+
+at::Tensor Previews::teacher_samples(workers::StageNetworks& networks) {
+  if (frozen_samples_.defined()) return frozen_samples_;
+  workers::TrainedNetwork& teacher = networks.at(NetworkRole::kTeacher);
+  if (teacher.average) teacher.average->swap(*teacher.network);
+  const at::Tensor samples = sample_teacher(job_.plan(), *teacher.network, job_.config().sampler, request_);
+  if (teacher.average) teacher.average->swap(*teacher.network);
+  if (!teacher.optimizer) frozen_samples_ = samples;
+  return samples;
+}
+
+std::vector<Previews::Column> Previews::columns(workers::StageNetworks& networks) {
+  std::vector<Column> list = {{"data", data_latents_},
+                              {fmt::format("teacher, {} steps", job_.config().sampler.steps), teacher_samples(networks)}};
+  if (!networks.has(NetworkRole::kStudent)) return list;
+  workers::TrainedNetwork& student = networks.at(NetworkRole::kStudent);
+  const workers::MethodOptions& method = job_.config().stages.method;
+  const auto sample = [&] { return sample_student(job_.plan(), *student.network, method, request_); };
+  list.push_back({fmt::format("student, {} step{}", method.outer_steps, method.outer_steps == 1 ? "" : "s"), sample()});
+  if (student.average) {
+    student.average->swap(*student.network);
+    list.push_back({"student's average", sample()});
+    student.average->swap(*student.network);
+  }
+  return list;
+}
+
+void Previews::make(workers::StageNetworks& networks, int64_t iteration) {
+  const std::vector<Column> list = columns(networks);
+  comm::run_agreed(job_.trainers(), [&] {
+    if (job_.trainers().rank() == 0) write(list, iteration);
+  });
+  // Sampling gathers parameters too; that is no time of the next iteration.
+  for (auto& [role, trained] : networks.all()) trained.network->take_exposed_time();
+}
+
+void Previews::write(const std::vector<Column>& list, int64_t iteration) const {
+  std::string titles;
+  for (const Column& column : list) titles += (titles.empty() ? "" : " | ") + column.title;
+  const std::filesystem::path stem = folder_ / fmt::format("step_{:08d}", iteration);
+  if (pictures_->is_plot()) {
+    std::vector<at::Tensor> plots;
+    for (const Column& column : list) plots.push_back(pictures_->plot(data_latents_, column.latents));
+    write_png(stem.string() + ".png", at::cat(plots, 2));
+  } else {
+    std::vector<std::vector<at::Tensor>> rows(static_cast<size_t>(data_latents_.size(0)));
+    for (const Column& column : list) {
+      const auto videos = pictures_->videos(column.latents);
+      for (size_t row = 0; row < rows.size(); ++row) rows[row].push_back(videos[row]);
+    }
+    GridOptions grid{.scale = upscale_factor(rows[0][0].size(3), kWantedSide)};
+    write_png(stem.string() + ".png", contact_sheet(rows, {.grid = grid}));
+    const double fps = job_.data().header().fps > 0 ? job_.data().header().fps : 8;
+    write_webp(stem.string() + ".webp", video_grid(rows, grid), {.frames_per_second = fps});
+  }
+  log_info("preview {}.png: {}", stem.string(), titles);
+}
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/codec.h"
+#include "orchestrator/job.h"
+#include "orchestrator/sampling.h"
+#include "workers/stage_networks.h"
+
+namespace tmd::orchestrator {
+
+/// Turns latents of a data set into pictures: decoded videos by the set's codec, or a plot for points of the plane.
+class LatentPictures {
+ public:
+  /// Null when the codec has no weight-free decoder.
+  static std::unique_ptr<LatentPictures> make(const data::LatentHeader& header);
+
+  /// True for points of the plane, which are shown in one plot per column.
+  bool is_plot() const { return !codec_; }
+  /// latents [N, C, T, H, W], normalised -> N videos [3, F, H, W] in [-1, 1].
+  std::vector<at::Tensor> videos(const at::Tensor& latents) const;
+  /// `data` grey below `samples`, [N, 2, 1, 1, 1] normalised -> [3, S, S].
+  at::Tensor plot(const at::Tensor& data, const at::Tensor& samples) const;
+
+ private:
+  std::unique_ptr<data::Codec> codec_;
+  std::vector<float> mean_, std_;
+};
+
+/// Pictures of a run while it trains: rows are the first prompts of the data set, columns are data, teacher, student and
+/// the student's average. The noise of a cell is always the same.
+class Previews {
+ public:
+  /// Writes into `folder`. Keeps a reference to `job`.
+  Previews(Job& job, std::filesystem::path folder);
+
+  /// At the begin of a stage, and when `[preview] every` says so. Collective over: the trainers.
+  void at_stage_begin(workers::StageNetworks& networks, int64_t iteration);
+  void after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends);
+
+ private:
+  struct Column {
+    std::string title;
+    at::Tensor latents;  // [N, C, T, H, W]
+  };
+  void make(workers::StageNetworks& networks, int64_t iteration);
+  at::Tensor teacher_samples(workers::StageNetworks& networks);
+  std::vector<Column> columns(workers::StageNetworks& networks);
+  void write(const std::vector<Column>& columns, int64_t iteration) const;
+
+  Job& job_;
+  std::filesystem::path folder_;
+  std::unique_ptr<LatentPictures> pictures_;
+  SampleRequest request_;
+  at::Tensor data_latents_;      // [N, C, T, H, W]
+  at::Tensor frozen_samples_;    // of the frozen teacher, once they are made
+};
+
+}  // namespace tmd::orchestrator

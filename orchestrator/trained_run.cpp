@@ -1,0 +1,78 @@
+#include "orchestrator/trained_run.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/agree.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Place {
+  fs::path run;
+  std::optional<int64_t> step;
+};
+
+// RUN or RUN/checkpoints/step_00002000.
+Place find_place(const fs::path& folder) {
+  const fs::path given = folder.filename().empty() ? folder.parent_path() : folder;
+  const std::string name = given.filename().string();
+  Place place{given, std::nullopt};
+  if (name.rfind("step_", 0) == 0 && fs::exists(given / checkpoint::kManifestName)) {
+    place.run = given.parent_path().parent_path();
+    place.step = checkpoint::read_manifest(given).description.step;
+  }
+  check(fs::exists(place.run / "config.ini"), ErrorKind::kData, fmt::format("{} is no run folder", folder.string()),
+        "name the folder of `tmd train --run DIR`, or one of its checkpoints/step_*");
+  return place;
+}
+
+}  // namespace
+
+TrainedRun::TrainedRun(comm::Communicator& trainers, const fs::path& folder, std::vector<std::string> words) {
+  Place place;
+  comm::run_agreed(trainers, [&] {
+    place = find_place(folder);
+    words.push_back("--mesh.data_workers=0");
+    loaded_ = load_config({(place.run / "config.ini").string()}, words);
+    check(loaded_->other_words.empty(), ErrorKind::kUsage,
+          loaded_->other_words.empty() ? "" : "unexpected word " + loaded_->other_words.front());
+    // Only the training batch has to be dealt evenly; here nothing is trained.
+    loaded_->config.train.global_batch = trainers.size();
+  });
+  job_ = std::make_unique<Job>(trainers, loaded_->config);
+  const checkpoint::Store store(place.run / "checkpoints");
+  if (!place.step) {
+    const checkpoint::Choice choice = store.choose(trainers);
+    for (const std::string& damage : choice.damage) {
+      if (trainers.rank() == 0) log_warning("{}", damage);
+    }
+    check(choice.step.has_value(), ErrorKind::kData, fmt::format("{} has no checkpoint yet", place.run.string()));
+    place.step = choice.step;
+  }
+  step_ = *place.step;
+  networks_ = std::make_unique<workers::StageNetworks>(job_->plan(), loaded_->config.stages, job_->mesh(), job_->type(),
+                                                       loaded_->config.run.seed);
+  networks_->allocate(stage_of_checkpoint(store, step_));
+  load_checkpoint(store, step_, job_->mesh(), *networks_);
+}
+
+sharding::ShardedNetwork* TrainedRun::student() {
+  using workers::NetworkRole;
+  return networks_->has(NetworkRole::kStudent) ? &networks_->network(NetworkRole::kStudent) : nullptr;
+}
+
+void TrainedRun::use_average() {
+  const auto role = student() ? workers::NetworkRole::kStudent : workers::NetworkRole::kTeacher;
+  workers::TrainedNetwork& trained = networks_->at(role);
+  check(trained.average != nullptr, ErrorKind::kConfig, "the run keeps no average of the weights",
+        "train with an ema decay above 0 in the stage's section");
+  trained.average->swap(*trained.network);
+}
+
+void TrainedRun::close() { job_->close(); }
+
+}  // namespace tmd::orchestrator

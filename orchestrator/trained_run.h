@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestrator/job.h"
+#include "orchestrator/load_config.h"
+#include "orchestrator/training_state.h"
+#include "workers/stage_networks.h"
+
+namespace tmd::orchestrator {
+
+/// The networks of a run as one of its checkpoints has them, for sampling and evaluation. Every rank of `trainers` takes
+/// part; their number must be that of the trainers that wrote the checkpoint.
+class TrainedRun {
+ public:
+  /// `folder`: a run folder (its newest intact checkpoint is taken) or one of its checkpoints/step_*. `words`: options
+  /// that replace those of the run, e.g. "--sampler.steps=20".
+  /// Collective over: `trainers`. Throws kData when there is no checkpoint, and what loading throws.
+  TrainedRun(comm::Communicator& trainers, const std::filesystem::path& folder, std::vector<std::string> words = {});
+
+  const configs::Config& config() const { return loaded_->config; }
+  Job& job() { return *job_; }
+  sharding::ShardedNetwork& teacher() { return networks_->network(workers::NetworkRole::kTeacher); }
+  /// Null when the run has trained a teacher only.
+  sharding::ShardedNetwork* student();
+  workers::StageNetworks& networks() { return *networks_; }
+  int64_t step() const { return step_; }
+
+  /// From now on student() (or teacher(), in a teacher stage) shows the average of the weights. Throws kConfig when the
+  /// run keeps none.
+  void use_average();
+
+  /// Collective over: the trainers.
+  void close();
+
+ private:
+  std::unique_ptr<LoadedConfig> loaded_;
+  std::unique_ptr<Job> job_;
+  std::unique_ptr<workers::StageNetworks> networks_;
+  int64_t step_ = 0;
+};
+
+}  // namespace tmd::orchestrator

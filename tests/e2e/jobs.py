@@ -1,0 +1,131 @@
+"""Starts real `tmd` jobs for the end-to-end tests: a tiny model on a slice of real clips."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TMD = pathlib.Path(os.environ.get("TMD", ROOT / "build/release/tmd"))
+CLIPS = ROOT / "tests/golden/clips_slice.h5"
+MPI_ENV = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
+
+TINY = """
+[model]
+heads = 2
+head_dim = 12
+ffn = 48
+layers = 4
+channels = 16
+text_dim = 384
+text_length = 16
+[train]
+global_batch = 12
+threads = 1
+[method]
+discriminator_hidden = 16
+[teacher]
+iterations = 20
+lr = 1e-4
+[stage1]
+iterations = 20
+lr = 1e-4
+[stage2]
+iterations = 20
+[checkpoint]
+every = 1000
+[preview]
+every = -1
+[sampler]
+steps = 4
+"""
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+class Workplace:
+    """A temporary folder with the tiny configuration."""
+
+    def __init__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="tmd_e2e_"))
+        self.config = self.path / "tiny.ini"
+        self.config.write_text(TINY)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def command(self, ranks, run, *words, data=CLIPS, verb="train"):
+        launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks else []
+        base = [*launcher, str(TMD), verb]
+        if verb == "train":
+            base += ["--config", str(self.config), "--run", str(run)]
+            if data is not None:
+                base.append(f"--data.files={data}")
+        return [*base, *map(str, words)]
+
+    def start(self, ranks, run, *words, limit_blocks=None, **options):
+        command = self.command(ranks, run, *words, **options)
+        if limit_blocks is not None:
+            command = ["bash", "-c", f"ulimit -f {limit_blocks}; exec \"$@\"", "limit", *command]
+        return subprocess.Popen(command, env={**os.environ, **MPI_ENV}, cwd=ROOT, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def run(self, ranks, run, *words, expect=0, timeout=240, **options):
+        process = self.start(ranks, run, *words, **options)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise Failure(f"still running after {timeout} s: {process.args}\n{process.communicate()[0][-3000:]}")
+        check(process.returncode == expect,
+              f"exit code {process.returncode}, expected {expect}: {' '.join(process.args)}\n{output[-3000:]}")
+        return output
+
+
+def records(run):
+    return [json.loads(line) for line in (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run):
+    return [(r["iteration"], r["phase"], r["loss"]) for r in records(run)]
+
+
+def wait_for_iteration(run, iteration, process, timeout=180):
+    deadline = time.time() + timeout
+    while time.time() < deadline:
+        try:
+            if records(run)[-1]["iteration"] >= iteration:
+                return
+        except (FileNotFoundError, IndexError, json.JSONDecodeError):
+            pass
+        check(process.poll() is None, f"ended too early:\n{process.communicate()[0][-3000:] if process.poll() is not None else ''}")
+        time.sleep(0.02)
+    raise Failure(f"iteration {iteration} was not reached in {timeout} s")
+
+
+def main(cases):
+    """Runs the cases named on the command line, or all; the exit code is 1 when one fails."""
+    failed = 0
+    for name in sys.argv[1:] or list(cases):
+        began = time.time()
+        try:
+            cases[name]()
+            print(f"ok      {name} ({time.time() - began:.1f} s)", flush=True)
+        except Failure as failure:
+            failed += 1
+            print(f"FAILED  {name}: {failure}", flush=True)
+    return 1 if failed else 0

@@ -1,0 +1,6 @@
+tmd_test(model/wan_dit_test DEPENDS model)
+tmd_test(model/wan_ops_test DEPENDS model)
+tmd_test(model/wan_config_test DEPENDS model)
+tmd_test(model/tmd_student_test DEPENDS model)
+tmd_test(model/discriminator_test DEPENDS model)
+tmd_test(model/weights_file_test DEPENDS model)
