@@ -41,7 +41,8 @@ double seconds(int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 }  // namespace
 
 // The file is one Header and then `capacity` Records, in the byte order of the machine. Operation number s
-// (1, 2, ...) is record (s - 1) % capacity. A record whose sequence is 0 is being written.
+// (1, 2, ...) is record (s - 1) % capacity. A record whose two sequence numbers are
+// not alike is being written.
 
 struct Journal::Header {
   char magic[8];
@@ -65,6 +66,7 @@ struct Journal::Record {
   int32_t tag;
   char communicator[24];
   char phase[40];
+  std::atomic<uint64_t> sequence_again;
 };
 
 /// A mapping that is shared with a file or with nobody.
@@ -137,8 +139,8 @@ uint64_t Journal::enter(OperationKind kind, std::string_view communicator, int64
   Header& header = memory_->header();
   const uint64_t sequence = header.entered.load(std::memory_order_relaxed) + 1;
   Record& record = memory_->records()[(sequence - 1) % header.capacity];
-  record.sequence.store(0, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);
+  record.sequence.exchange(0, std::memory_order_acq_rel);
+  record.sequence_again.exchange(0, std::memory_order_acq_rel);
   record.elements = elements;
   record.queued_ns = now_ns();
   record.started_ns.store(0, std::memory_order_relaxed);
@@ -148,6 +150,7 @@ uint64_t Journal::enter(OperationKind kind, std::string_view communicator, int64
   record.tag = tag;
   store_text(record.communicator, communicator);
   std::memcpy(record.phase, header.phase, sizeof(record.phase));
+  record.sequence_again.store(sequence, std::memory_order_release);
   record.sequence.store(sequence, std::memory_order_release);
   header.entered.store(sequence, std::memory_order_release);
   return sequence;
@@ -190,7 +193,7 @@ JournalContent Journal::parse(const std::byte* bytes, size_t size_bytes, const s
   const uint64_t kept = std::min<uint64_t>(content.entered, header->capacity);
   for (uint64_t sequence = content.entered - kept + 1; sequence <= content.entered; ++sequence) {
     const Record& record = records[(sequence - 1) % header->capacity];
-    if (record.sequence.load(std::memory_order_acquire) != sequence) continue;
+    if (record.sequence.load() != sequence || record.sequence_again.load() != sequence) continue;
     content.entries.push_back({.sequence = sequence,
                                .kind = static_cast<OperationKind>(record.kind),
                                .communicator = load_text(record.communicator),
@@ -201,9 +204,6 @@ JournalContent Journal::parse(const std::byte* bytes, size_t size_bytes, const s
                                .queued_s = seconds(record.queued_ns),
                                .started_s = seconds(record.started_ns.load(std::memory_order_relaxed)),
                                .finished_s = seconds(record.finished_ns.load(std::memory_order_relaxed))});
-    // Overwritten while it was copied (the writer is another process): the copy is a mixture.
-    std::atomic_thread_fence(std::memory_order_acquire);
-    if (record.sequence.load(std::memory_order_relaxed) != sequence) content.entries.pop_back();
   }
   return content;
 }

@@ -25,6 +25,8 @@ std::string run_name(const std::string& name) { return "shapes/" + name; }
 
 // The shipped teacher carries the hash of its own tensors in its metadata; a damaged or edited file is refused.
 void check_teacher(const std::filesystem::path& path) {
+  check(std::filesystem::exists(path), ErrorKind::kData, fmt::format("{} is not there", path.string()),
+        "tmd demo --full trains the teacher from nothing; tmd demo --only mixture does without it");
   const SafetensorsFile file(path);
   const auto stated = file.metadata().find("xxh3_64");
   Xxh3 hash;

@@ -1,0 +1,37 @@
+#include "orchestrator/arguments.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace tmd::orchestrator {
+
+TEST(Arguments, both_forms_switches_and_plain_words_are_told_apart) {
+  const Arguments a("verb", {"plain", "--run=out", "--json", "file", "--average", "--allow", "x.y", "z.w"}, {"run", "json", "allow"}, {"average"});
+
+  EXPECT_EQ(a.required("run"), "out");
+  EXPECT_EQ(a.value_or("json", ""), "file");
+  EXPECT_TRUE(a.has("average"));
+  EXPECT_EQ(a.all("allow"), (std::vector<std::string>{"x.y", "z.w"}));
+  EXPECT_EQ(a.plain(), (std::vector<std::string>{"plain"}));
+  EXPECT_EQ(a.integer_or("count", 7), 7);
+}
+
+TEST(Arguments, wrong_words_are_usage_errors) {
+  const auto kind = [](const std::vector<std::string>& words) {
+    try {
+      const Arguments a("verb", words, {"run", "count"});
+      a.required("run");
+      a.integer_or("count", 1);
+    } catch (const Error& e) {
+      return e.kind();
+    }
+    return ErrorKind::kInternal;
+  };
+  EXPECT_EQ(kind({"--unknown=1"}), ErrorKind::kUsage);
+  EXPECT_EQ(kind({"--run"}), ErrorKind::kUsage);
+  EXPECT_EQ(kind({}), ErrorKind::kUsage);
+  EXPECT_EQ(kind({"--run=x", "--count=three"}), ErrorKind::kUsage);
+}
+
+}  // namespace tmd::orchestrator

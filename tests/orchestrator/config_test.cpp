@@ -1,0 +1,63 @@
+#include "configs/config.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "orchestrator/load_config.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+void expect_refused(const std::vector<std::string>& words, const std::string& text) {
+  try {
+    load_config({}, words);
+    ADD_FAILURE() << "accepted " << words[0];
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kConfig) << e.what();
+    EXPECT_NE((std::string(e.what()) + e.hint()).find(text), std::string::npos) << e.what() << " | " << e.hint();
+  }
+}
+
+}  // namespace
+
+TEST(Config, defaults_are_those_of_the_paper_for_the_small_model) {
+  const auto loaded = load_config({}, {});
+  const configs::Config& c = loaded->config;
+
+  EXPECT_EQ(c.stages.method.outer_steps, 2);
+  EXPECT_EQ(c.stages.method.inner_steps, 2);
+  EXPECT_EQ(c.student.head_blocks, 5);
+  EXPECT_EQ(c.feature_blocks, (std::vector<int64_t>{15, 22, 29}));
+  EXPECT_EQ(c.stages.stage1.optimizer.lr, 3e-5);
+  EXPECT_EQ(c.stages.stage1.iterations, 3000);
+  EXPECT_EQ(c.stages.stage2.iterations, 4000);
+  EXPECT_EQ(c.stages.stage2.student_every, 5);
+  EXPECT_EQ(c.stages.stage2.equation.gan_weight, 0.03);
+  EXPECT_EQ(c.stages.stage2.equation.cfg, 5);
+  EXPECT_EQ(c.stages.stage2.optimizer.beta2, 0.99);
+  EXPECT_EQ(c.train.global_batch, 64);
+  EXPECT_EQ(c.stages.stage1.equation.grid_t, (std::vector<double>{0, 0.908, 0.999}));
+}
+
+TEST(Config, stages_must_fit_the_method_and_each_other) {
+  expect_refused({"--run.stages=stage2,stage1"}, "cannot follow");
+  expect_refused({"--run.stages=stage3"}, "stage3");
+  expect_refused({"--method.name=dmd2v", "--run.stages=stage1"}, "no flow head");
+  expect_refused({"--method.name=tm", "--run.stages=stage1,stage2"}, "no stage2");
+}
+
+TEST(Config, contradictions_are_refused) {
+  expect_refused({"--model.head_dim=7"}, "even");
+  expect_refused({"--method.head_blocks=30"}, "backbone");
+  expect_refused({"--method.feature_blocks=3,40"}, "block 40");
+  expect_refused({"--model.kind=mlp"}, "gan_weight");
+  expect_refused({"--stage1.delta=0.7"}, "stage1.delta");
+}
+
+TEST(Config, shipped_recipes_are_legal) {
+  for (const char* file : {"configs/clips.ini", "configs/demo-mixture.ini", "configs/demo-shapes.ini"}) {
+    EXPECT_NO_THROW(load_config({file}, {})) << file;
+  }
+}
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,8 @@
+tmd_test(orchestrator/arguments_test DEPENDS orchestrator)
+tmd_test(orchestrator/config_test DEPENDS orchestrator)
+tmd_test(orchestrator/html_report_test DEPENDS orchestrator)
+tmd_test(orchestrator/metrics_log_test DEPENDS orchestrator)
+tmd_test(orchestrator/pictures_test DEPENDS orchestrator)
+tmd_test(orchestrator/pixels_test DEPENDS orchestrator)
+tmd_test(orchestrator/png_file_test DEPENDS orchestrator)
+tmd_test(orchestrator/webp_file_test DEPENDS orchestrator)
