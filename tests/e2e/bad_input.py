@@ -82,7 +82,7 @@ def configuration():
         expect(place, 78, "legal trainer counts", TEACHER, "--train.global_batch=7")
         expect(place, 78, "2 attention heads", TEACHER, "--mesh.sequence=4", ranks=4)
         expect(place, 78, "stage1", "--method.name=dmd2v", "--run.stages=stage1")
-        expect(place, 64, "--run", *[], ranks=1, run="", verb="sample")
+        expect(place, 64, "--output is missing", ranks=1, run="", verb="sample")
 
 
 def lone_rank_under_an_allocation():

@@ -224,8 +224,8 @@ TEST_F(DamageTable, trembling_is_seen_by_the_residual_and_missed_by_captions_and
   EXPECT_NEAR(rows().at("jitter 0.7 px").residual, 0.7 * std::sqrt(2.0 * 14 / 16), 0.05);
 }
 
-TEST_F(DamageTable, blur_is_seen_by_shape_and_pixels) {
-  expect_alarms("blur", {"joint", "shape", "FD", "coverage", "precision", "energy", "pixel SW"});
+TEST_F(DamageTable, blur_is_seen_by_shape_and_distances) {
+  expect_alarms("blur", {"joint", "shape", "FD", "coverage", "energy"});
 }
 
 TEST_F(DamageTable, pixel_noise_is_seen_by_all_but_colour_and_direction) {

@@ -15,7 +15,7 @@ at::Tensor times(std::initializer_list<double> values) { return at::tensor(std::
 
 const auto kHere = [](bool flag) { return flag; };
 
-struct Setup {
+struct Inputs {
   at::Tensor x = at::randn({4, 1, 1, 1, 2}, at::kDouble), text = at::zeros({4, 1, 1}, at::kDouble),
              negative = at::zeros({1, 1, 1}, at::kDouble);
   Stage1Draws draws{.x_1 = at::randn_like(x),
@@ -64,11 +64,11 @@ TEST(SnapDown, interval_shares_are_those_of_the_table) {
 
 // A head that is linear in y and s: every side of the difference is exact.
 TEST(Stage1, finite_difference_of_a_linear_head_is_exact) {
-  Setup setup;
+  Inputs in;
   const double a = 0.7, b = -1.3;
   test::FormulaStudent student([&](const auto& y, const auto& s, const auto&, const auto&) { return a * y + b * s; });
 
-  const Stage1Result result = stage1(student, setup.x, setup.text, setup.negative, setup.draws, setup.options, kHere);
+  const Stage1Result result = stage1(student, in.x, in.text, in.negative, in.draws, in.options, kHere);
 
   const at::Tensor expected = a * result.tangent + b;
   for (int i : {0, 2}) EXPECT_LT((result.derivative[i] - expected[i]).abs().max().item<double>(), 1e-9) << i;
@@ -76,14 +76,14 @@ TEST(Stage1, finite_difference_of_a_linear_head_is_exact) {
 }
 
 TEST(Stage1, target_and_loss_follow_the_equations) {
-  Setup setup;
-  setup.options.cfg = 1;
-  setup.options.loss_c = 2;
+  Inputs in;
+  in.options.cfg = 1;
+  in.options.loss_c = 2;
   test::FormulaStudent student([](const auto& y, const auto& s, const auto&, const auto&) { return 0.5 * y + s; });
 
-  const Stage1Result r = stage1(student, setup.x, setup.text, setup.negative, setup.draws, setup.options, kHere);
+  const Stage1Result r = stage1(student, in.x, in.text, in.negative, in.draws, in.options, kHere);
 
-  const at::Tensor y = setup.draws.x_1 - setup.x;
+  const at::Tensor y = in.draws.x_1 - in.x;
   const at::Tensor target = y - (r.s - r.r).view({-1, 1, 1, 1, 1}) * r.derivative;
   EXPECT_LT((r.target - target).abs().max().item<double>(), 1e-12);
   const at::Tensor squares = (r.head - target).square().flatten(1).sum(1);
@@ -91,40 +91,40 @@ TEST(Stage1, target_and_loss_follow_the_equations) {
 }
 
 TEST(Stage1, guidance_uses_the_negative_prompt_and_spares_dropped_samples) {
-  Setup setup;
-  setup.draws.drop_condition = at::tensor({1, 0, 0, 0}, at::kLong).to(at::kBool);
+  Inputs in;
+  in.draws.drop_condition = at::tensor({1, 0, 0, 0}, at::kLong).to(at::kBool);
   test::FormulaStudent student([](const auto& y, const auto&, const auto&, const auto&) { return at::full_like(y, 0.25); });
 
-  const Stage1Result r = stage1(student, setup.x, setup.text, setup.negative, setup.draws, setup.options, kHere);
+  const Stage1Result r = stage1(student, in.x, in.text, in.negative, in.draws, in.options, kHere);
 
-  const at::Tensor y = setup.draws.x_1 - setup.x;
+  const at::Tensor y = in.draws.x_1 - in.x;
   EXPECT_TRUE(r.y_guided[0].equal(y[0]));
   EXPECT_LT((r.y_guided[1] - (0.25 + 3 * (y[1] - 0.25))).abs().max().item<double>(), 1e-12);
 }
 
 TEST(Stage1, samples_with_r_equal_s_do_not_depend_on_the_derivative) {
-  Setup setup;
-  setup.draws.flow_matching = at::ones({4}, at::kBool);
+  Inputs in;
+  in.draws.flow_matching = at::ones({4}, at::kBool);
   int calls_with_step = 0;
   test::FormulaStudent student([&](const auto& y, const auto& s, const auto& r, const auto&) {
     calls_with_step += (s != r).any().template item<bool>() ? 1 : 0;
     return y;
   });
 
-  const Stage1Result r = stage1(student, setup.x, setup.text, setup.negative, setup.draws, setup.options, kHere);
+  const Stage1Result r = stage1(student, in.x, in.text, in.negative, in.draws, in.options, kHere);
 
   EXPECT_EQ(calls_with_step, 0) << "no finite difference is computed";
   EXPECT_TRUE(r.target.equal(r.y_guided));
 }
 
 TEST(Stage1, rank_without_need_takes_part_when_another_rank_needs_the_derivative) {
-  Setup setup;
-  setup.draws.flow_matching = at::ones({4}, at::kBool);
+  Inputs in;
+  in.draws.flow_matching = at::ones({4}, at::kBool);
   const auto identity = [](const auto& y, const auto&, const auto&, const auto&) { return y; };
   test::FormulaStudent alone(identity), with_others(identity);
 
-  stage1(alone, setup.x, setup.text, setup.negative, setup.draws, setup.options, kHere);
-  const Stage1Result r = stage1(with_others, setup.x, setup.text, setup.negative, setup.draws, setup.options,
+  stage1(alone, in.x, in.text, in.negative, in.draws, in.options, kHere);
+  const Stage1Result r = stage1(with_others, in.x, in.text, in.negative, in.draws, in.options,
                                 [](bool) { return true; });
 
   EXPECT_EQ(with_others.head_calls, alone.head_calls + 2);
@@ -132,11 +132,11 @@ TEST(Stage1, rank_without_need_takes_part_when_another_rank_needs_the_derivative
 }
 
 TEST(Stage1, plain_transition_matching_sets_r_to_s) {
-  Setup setup;
-  setup.options.objective = Stage1Objective::kTm;
+  Inputs in;
+  in.options.objective = Stage1Objective::kTm;
   test::FormulaStudent student([](const auto& y, const auto&, const auto&, const auto&) { return y; });
 
-  const Stage1Result r = stage1(student, setup.x, setup.text, setup.negative, setup.draws, setup.options, kHere);
+  const Stage1Result r = stage1(student, in.x, in.text, in.negative, in.draws, in.options, kHere);
 
   EXPECT_TRUE(r.r.equal(r.s));
 }

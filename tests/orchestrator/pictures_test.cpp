@@ -33,13 +33,13 @@ TEST(VideoGrid, videos_stand_in_rows_and_columns_on_grey) {
   ASSERT_EQ(grid.sizes(), at::IntArrayRef({3, 5, 2 * (2 * 2 + 1) + 1, 2 * (3 * 2 + 1) + 1}));
   const at::Tensor last = grid.select(1, 4);
   EXPECT_EQ(value(last, 0, 0), 0);
-  EXPECT_FLOAT_EQ(value(last, 1, 1), 0.14);
-  EXPECT_FLOAT_EQ(value(last, 4, 6), 0.14);
+  EXPECT_NEAR(value(last, 1, 1), 0.14, 1e-6);
+  EXPECT_NEAR(value(last, 4, 6), 0.14, 1e-6);
   EXPECT_EQ(value(last, 4, 7), 0);
-  EXPECT_FLOAT_EQ(value(last, 4, 8), 0.24);
+  EXPECT_NEAR(value(last, 4, 8), 0.24, 1e-6);
   EXPECT_EQ(value(last, 5, 8), 0);
-  EXPECT_FLOAT_EQ(value(last, 6, 1), 0.34);
-  EXPECT_FLOAT_EQ(value(last, 9, 13), 0.44);
+  EXPECT_NEAR(value(last, 6, 1), 0.34, 1e-6);
+  EXPECT_NEAR(value(last, 9, 13), 0.44, 1e-6);
 }
 
 TEST(VideoGrid, ragged_rows_and_other_sizes_are_errors) {
@@ -53,11 +53,11 @@ TEST(ContactSheet, cells_show_frames_from_the_first_to_the_last) {
                                          {.frames = 3, .grid = {.scale = 1, .gap = 1}, .column_gap = 2});
   const int64_t strip = 3 * 3 + 2;
   ASSERT_EQ(sheet.sizes(), at::IntArrayRef({3, 2 + 2, 2 + strip + 2 + strip + 2}));
-  EXPECT_FLOAT_EQ(value(sheet, 1, 2), 0.10);
-  EXPECT_FLOAT_EQ(value(sheet, 1, 2 + 4), 0.12);
-  EXPECT_FLOAT_EQ(value(sheet, 1, 2 + 8), 0.14);
+  EXPECT_NEAR(value(sheet, 1, 2), 0.10, 1e-6);
+  EXPECT_NEAR(value(sheet, 1, 2 + 4), 0.12, 1e-6);
+  EXPECT_NEAR(value(sheet, 1, 2 + 8), 0.14, 1e-6);
   EXPECT_EQ(value(sheet, 1, 2 + 3), 0);
-  EXPECT_FLOAT_EQ(value(sheet, 2, 2 + strip + 2), 0.20);
+  EXPECT_NEAR(value(sheet, 2, 2 + strip + 2), 0.20, 1e-6);
 }
 
 TEST(ContactSheet, short_videos_show_what_they_have) {
@@ -84,7 +84,7 @@ TEST(ScatterPlot, samples_cover_grey_data_and_points_outside_are_left_out) {
   const at::Tensor far = at::tensor({50.0, 0.0, NAN, 0.0, 0.0, INFINITY}, at::kDouble).view({3, 2});
   const at::Tensor grey = scatter_plot(origin, far, {1, 0, 0}, {.opacity = 1});
   EXPECT_EQ((grey[0] < 1).sum().item<int64_t>(), 4);
-  EXPECT_FLOAT_EQ(value(grey, 160, 160), 2 * 0.6 - 1);
+  EXPECT_NEAR(value(grey, 160, 160), 2 * 0.6 - 1, 1e-6);
   const at::Tensor covered = scatter_plot(origin, origin, {1, 0, 0}, {.opacity = 1});
   EXPECT_EQ(value(covered, 160, 160), -1);
 }

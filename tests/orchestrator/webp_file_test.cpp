@@ -35,7 +35,8 @@ Frame frame_of(const std::vector<std::byte>& bytes, uint32_t number) {
   const Mux mux = open(bytes);
   WebPMuxFrameInfo info = {};
   EXPECT_EQ(WebPMuxGetFrame(mux.get(), number, &info), WEBP_MUX_OK);
-  Frame frame{.duration_ms = info.duration};
+  Frame frame;
+  frame.duration_ms = info.duration;
   uint8_t* rgb = WebPDecodeRGB(info.bitstream.bytes, info.bitstream.size, &frame.width, &frame.height);
   frame.rgb.assign(rgb, rgb + 3 * frame.width * frame.height);
   WebPFree(rgb);

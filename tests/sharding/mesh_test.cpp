@@ -27,7 +27,7 @@ TEST(ResolveMesh, zero_fills_what_is_left) {
 
 TEST(ResolveMesh, impossible_shapes_name_the_legal_values) {
   expect_refused({4, 0, 1, 1}, 6, 8, "1, 2, 3, 6");
-  expect_refused({2, 2, 1, 1}, 6, 8, "4 ranks");
+  expect_refused({2, 2, 1, 1}, 6, 8, "do not fill the mesh");
   expect_refused({0, 0, 1, 1}, 6, 8, "only one");
   expect_refused({-1, 0, 1, 1}, 6, 8, "negative");
 }

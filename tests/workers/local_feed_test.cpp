@@ -62,8 +62,9 @@ TEST(LocalFeed, next_reportsBrokenSamples) {
 
 TEST(LocalFeed, next_throwsWhatTheReaderThrowsAfterTheBatchesBefore) {
   const data::TemporaryFolder folder;
-  data::DataSet data_set = small_data_set(folder / "a.h5", 50, false);
+  small_data_set(folder / "a.h5", 50, false);
   break_all_but(folder / "a.h5", 50, 17);
+  data::DataSet data_set({folder / "a.h5"});
   const FeedPlan plan{.seed = 1, .last_iteration = 1000};
   BatchReader reader(data_set, plan);
   int64_t good = 0;
