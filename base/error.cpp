@@ -4,16 +4,26 @@ namespace tmd {
 
 std::string_view name(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kDoesNotFit: return "does not fit";
-    case ErrorKind::kDiverged: return "diverged";
-    case ErrorKind::kUsage: return "wrong command line";
-    case ErrorKind::kData: return "bad input data";
-    case ErrorKind::kUnavailable: return "device or MPI not usable";
-    case ErrorKind::kInternal: return "internal error";
-    case ErrorKind::kIo: return "reading or writing failed";
-    case ErrorKind::kRequeue: return "saved, please start again";
-    case ErrorKind::kPeerLost: return "a peer was lost";
-    case ErrorKind::kConfig: return "bad configuration";
+    case ErrorKind::kDoesNotFit:
+      return "does not fit";
+    case ErrorKind::kDiverged:
+      return "diverged";
+    case ErrorKind::kUsage:
+      return "wrong command line";
+    case ErrorKind::kData:
+      return "bad input data";
+    case ErrorKind::kUnavailable:
+      return "device or MPI not usable";
+    case ErrorKind::kInternal:
+      return "internal error";
+    case ErrorKind::kIo:
+      return "reading or writing failed";
+    case ErrorKind::kRequeue:
+      return "saved, please start again";
+    case ErrorKind::kPeerLost:
+      return "a peer was lost";
+    case ErrorKind::kConfig:
+      return "bad configuration";
   }
   return "unknown";
 }
@@ -24,8 +34,8 @@ Error Error::with_context(std::string_view context) const {
 
 void ensure(bool ok, std::string_view promise, std::source_location where) {
   if (ok) return;
-  throw Error(ErrorKind::kInternal,
-              std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + std::string(promise));
+  throw Error(ErrorKind::kInternal, std::string(where.file_name()) + ":" + std::to_string(where.line()) +
+                                        ": " + std::string(promise));
 }
 
 }  // namespace tmd

@@ -55,6 +55,10 @@ File File::create(const std::filesystem::path& path) {
   return File(path, open_or_throw(path, O_RDWR | O_CREAT | O_TRUNC, "to write"));
 }
 
+File File::open_to_write(const std::filesystem::path& path) {
+  return File(path, open_or_throw(path, O_RDWR | O_CREAT, "to write"));
+}
+
 uint64_t File::size_bytes() const {
   struct stat status {};
   if (::fstat(descriptor_.get(), &status) != 0) throw_io("cannot examine " + path_.string(), errno);
@@ -85,6 +89,11 @@ void File::write_at(uint64_t offset, std::span<const std::byte> bytes) {
     if (moved <= 0) throw_io(range_text("write", path_, offset, bytes.size()), moved < 0 ? errno : ENOSPC);
     done += static_cast<size_t>(moved);
   }
+}
+
+void File::resize(uint64_t size) {
+  if (::ftruncate(descriptor_.get(), static_cast<off_t>(size)) != 0)
+    throw_io(fmt::format("cannot resize {} to {} bytes", path_.string(), size), errno);
 }
 
 void File::sync() {

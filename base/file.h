@@ -10,6 +10,7 @@
 
 namespace tmd {
 
+/// For UniqueHandle: what closing reports is lost.
 void close_descriptor(int descriptor) noexcept;
 
 /// One open file of the operating system, read and written at byte offsets.
@@ -18,20 +19,28 @@ void close_descriptor(int descriptor) noexcept;
 /// Thread: reads and writes at different offsets may run at the same time.
 class File {
  public:
+  /// A folder is refused (kIo).
   static File open_to_read(const std::filesystem::path& path);
   /// Creates the file, or empties an existing one.
   static File create(const std::filesystem::path& path);
+  /// Keeps the content of an existing file, or creates an empty one.
+  static File open_to_write(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   uint64_t size_bytes() const;
 
   /// Fills `to` from the bytes offset .. offset + to.size().
   void read_at(uint64_t offset, std::span<std::byte> to) const;
+  /// A range beyond the end makes the file longer.
   void write_at(uint64_t offset, std::span<const std::byte> bytes);
+
+  /// Cuts the file off, or fills it with zeros, at `size` bytes.
+  void resize(uint64_t size);
 
   /// Returns when the content has reached the device.
   void sync();
-  /// Closes and reports what the file system kept back until now (quota, network file systems).
+  /// Closes and reports what the file system kept back until now (quota, network file systems). May be called
+  /// again; the other functions throw after it.
   void close();
 
  private:

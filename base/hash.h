@@ -17,17 +17,18 @@ void release_xxh3_state(XXH3_state_s* state) noexcept;
 /// Thread: one at a time.
 class Xxh3 {
  public:
+  /// Throws kInternal when no memory is left.
   Xxh3();
   Xxh3& update(std::span<const std::byte> bytes);
   Xxh3& update(std::string_view text);
-  /// Hash of everything so far; more may follow.
+  /// Hash of everything so far, as xxh3_64 of it in one block; more may follow.
   uint64_t digest() const;
 
  private:
   UniqueHandle<XXH3_state_s*, nullptr, &release_xxh3_state> state_;
 };
 
-/// XXH3-64 of one block.
+/// XXH3-64 (seed 0) of one block. Thread: any.
 uint64_t xxh3_64(std::span<const std::byte> bytes);
 uint64_t xxh3_64(std::string_view text);
 

@@ -29,10 +29,11 @@ struct DatasetInfo {
   std::vector<int64_t> shape;  ///< empty for a scalar
   ElementType type = ElementType::kOther;
   DatasetLayout layout = DatasetLayout::kContiguous;
-  std::vector<int64_t> chunk;  ///< empty unless chunked
+  std::vector<int64_t> chunk;  ///< as long as shape; empty unless chunked
 
+  /// Product of the shape; 1 for a scalar.
   int64_t elements() const;
-  /// Elements of one row (index of the first dimension); 1 for a list.
+  /// Elements of one row (index of the first dimension); 1 for a list and for a scalar.
   int64_t row_elements() const;
 };
 
@@ -40,23 +41,25 @@ void close_hdf5_file(int64_t id) noexcept;
 void close_hdf5_dataset(int64_t id) noexcept;
 
 /// Attributes of a file or data set; borrowed, valid as long as the object that gave it.
+/// Errors: kIo when HDF5 fails, besides those named.
 class Hdf5Attributes {
  public:
   Hdf5Attributes(int64_t owner, std::string label) : owner_(owner), label_(std::move(label)) {}
 
   bool has(const std::string& attribute) const;
-  /// A string of fixed or variable length (one element); empty optional when absent, kData when it is no
+  /// A string of fixed or variable length (one element); empty optional when absent, kData when it is not one
   /// string.
   std::optional<std::string> text(const std::string& attribute) const;
-  /// Integers, floats or h5py's bool, scalar or array, as double; kData when it is no number.
+  /// Integers, floats or h5py's bool, scalar or array (flattened), as double; empty optional when absent,
+  /// kData when it is no number.
   std::optional<std::vector<double>> numbers(const std::string& attribute) const;
 
   // Writers; each throws kIo when the attribute exists or cannot be written.
-  void write_text(const std::string& attribute, std::string_view value);  ///< variable-length UTF-8
-  void write_integer(const std::string& attribute, int64_t value);
-  void write_number(const std::string& attribute, double value);
-  void write_numbers(const std::string& attribute, std::span<const float> values);
-  void write_bool(const std::string& attribute, bool value);  ///< as h5py writes bool
+  void write_text(const std::string& attribute, std::string_view value);            ///< variable-length UTF-8
+  void write_integer(const std::string& attribute, int64_t value);                  ///< int64
+  void write_number(const std::string& attribute, double value);                    ///< float64
+  void write_numbers(const std::string& attribute, std::span<const float> values);  ///< float32 [n]
+  void write_bool(const std::string& attribute, bool value);                        ///< as h5py writes bool
 
  private:
   int64_t owner_;
@@ -64,8 +67,11 @@ class Hdf5Attributes {
 };
 
 /// One open data set. May outlive its file object: HDF5 keeps the file open until the last handle closes.
+/// Errors: kIo when HDF5 cannot read (bad filter, damaged file) or write; kInternal for rows outside the data
+/// set; others as named.
 class Hdf5Dataset {
  public:
+  /// Owns the open handle `id` from now on. `label` is used in messages.
   Hdf5Dataset(int64_t id, std::string label);
 
   const DatasetInfo& info() const { return info_; }
@@ -73,15 +79,18 @@ class Hdf5Dataset {
   Hdf5Attributes attributes() const { return {id_.get(), label_}; }
 
   /// Rows [first, first + count) in the file's element type, row-major. `out` has exactly their size in
-  /// bytes. Scalars: first 0, count 1. Throws kIo when HDF5 cannot read (bad filter, damaged file), kData for
-  /// kOther.
+  /// bytes, else kInternal. Scalars: first 0, count 1. Throws kData for kString and kOther.
   void read_rows(int64_t first, int64_t count, std::span<std::byte> out) const;
+  /// The reverse of read_rows; kInternal for kString and kOther too.
   void write_rows(int64_t first, int64_t count, std::span<const std::byte> rows);
 
-  /// All elements of an integer data set of any width. kData when it holds no integers.
+  /// All elements, row-major, of an integer data set of any width. Throws kData when it holds no integers.
   std::vector<int64_t> read_integers() const;
-  /// Strings [first, first + count) of a list of strings, fixed or variable length. kData when they are none.
+  /// Strings [first, first + count) of a list of strings, fixed or variable length. Throws kData when they
+  /// are none.
   std::vector<std::string> read_strings(int64_t first, int64_t count) const;
+  /// All strings of a kString data set at once, each up to its first NUL. Throws kInternal when the type or
+  /// the number of strings is another.
   void write_strings(std::span<const std::string> strings);
 
  private:
@@ -94,23 +103,27 @@ class Hdf5Dataset {
 /// read.
 class Hdf5File {
  public:
-  /// Read only. Throws kData: no such file, a folder, not HDF5, truncated; kIo: not readable.
+  /// Read only. Throws kData: no such file, a folder, not HDF5, truncated; kIo: cannot be opened otherwise.
   static Hdf5File open(const std::filesystem::path& path);
   /// Read and write an existing file. Throws as open().
   static Hdf5File open_for_update(const std::filesystem::path& path);
   /// A new file; replaces one of the same name. Throws kIo.
   static Hdf5File create(const std::filesystem::path& path);
 
+  /// Whether the file has a link of this name, a data set or a group. Throws kIo when a group in front of it
+  /// is missing.
   bool has(const std::string& dataset) const;
-  /// Throws kData when there is no such data set.
+  /// Throws kData when there is no such data set, or something else has its name.
   Hdf5Dataset dataset(const std::string& name) const;
-  /// `chunk` empty: contiguous. kString makes variable-length UTF-8. Throws kIo.
+  /// `shape` empty: a scalar. `chunk` empty: contiguous. kString makes variable-length UTF-8. Throws kIo,
+  /// also when the name is taken; kInternal for kOther and for a chunk with another number of dimensions.
   Hdf5Dataset create_dataset(const std::string& name, ElementType type, std::span<const int64_t> shape,
                              std::span<const int64_t> chunk = {});
   Hdf5Attributes attributes() const { return {id_.get(), path_.string()}; }
   const std::filesystem::path& path() const { return path_; }
 
   /// Writes what is buffered and closes; throws kIo when that fails (full disk), which a destructor cannot.
+  /// May be called again.
   void close();
 
  private:

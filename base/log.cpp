@@ -11,10 +11,14 @@ namespace {
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarning: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -35,7 +39,9 @@ void log_to_file(const std::filesystem::path& file) {
   try {
     auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
     sink->set_level(spdlog::level::debug);
-    spdlog::default_logger()->sinks().push_back(sink);
+    auto& sinks = spdlog::default_logger()->sinks();
+    sinks.resize(1);  // the console; a file of an earlier run in this process is left
+    sinks.push_back(sink);
     // A new sink starts with spdlog's own pattern; give it the console's layout without colours.
     sink->set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%l] %v");
   } catch (const spdlog::spdlog_ex& e) {

@@ -1,24 +1,27 @@
 #pragma once
 
-#include <spdlog/fmt/fmt.h>
-
 #include <filesystem>
 #include <string>
 #include <utility>
+
+#include <spdlog/fmt/fmt.h>
 
 namespace tmd {
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
-/// Where this process logs. Rank 0 writes to the console and to its file, the others only to their file
-/// (warnings and errors of every rank reach the console too).
-/// Thread: call once before other threads log.
+/// Makes the console (stderr) the only place where this process logs: rank 0 shows `console_level` and above,
+/// the other ranks warnings and errors. Opens no file and lets go of the one of log_to_file.
+/// Thread: call before other threads log.
 void configure_log(int rank, LogLevel console_level);
 
-/// Adds `file` (created, appended to) as a sink of this process. Throws kIo when it cannot be opened.
+/// From now on lines of every level go to `file` too (created with its folders, or appended to), in the place
+/// of an earlier file. Call after configure_log. Throws kIo when it cannot be opened.
+/// Thread: call before other threads log.
 void log_to_file(const std::filesystem::path& file);
 
-/// Writes one line with time, rank and level in front. Thread: any.
+/// Writes one line: on the console with time of day, rank and level in front, in files with date, time and
+/// level, without the rank. Flushed at once unless kDebug. Thread: any.
 void log_line(LogLevel level, const std::string& line);
 
 template <class... Args>

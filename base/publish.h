@@ -13,9 +13,10 @@ namespace tmd {
 /// A file that comes into being as a whole: bytes go to `FINAL.tmp-PID` beside it, and `commit` syncs that,
 /// renames it over the final name and syncs the parent folder. A reader of the final name sees the old
 /// content or the new one, also after a crash. Destroyed before `commit`, the temporary file is removed.
-/// Errors: kIo that names the file.
+/// Errors: kIo that names the file. Thread: as File; `commit` alone.
 class PublishedFile {
  public:
+  /// Creates the temporary file; the folder must exist.
   explicit PublishedFile(const std::filesystem::path& final_path);
   PublishedFile(PublishedFile&& other) noexcept;
   PublishedFile& operator=(PublishedFile&&) = delete;
@@ -33,7 +34,7 @@ class PublishedFile {
   bool is_pending_ = true;
 };
 
-/// Writes `bytes` as the whole content of `path`, as PublishedFile does. Throws kIo.
+/// Writes `bytes` as the whole content of `path`, durably, as PublishedFile does. Throws kIo.
 void publish_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
 void publish_file(const std::filesystem::path& path, std::string_view text);
 

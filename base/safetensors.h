@@ -41,8 +41,8 @@ struct SafetensorsHeader {
 /// Reads the header `json` of a file with `data_bytes` bytes of data. `file` is used in messages only.
 /// Any order of the entries and padding around the JSON are accepted. Throws kData that names the file, the
 /// tensor and the offsets for: JSON that is broken or not an object, a name that stands twice, an unknown
-/// dtype, a negative or overflowing shape, offsets that do not fit the shape, holes, overlaps, and data that
-/// end before or after the last tensor.
+/// dtype, a negative or overflowing shape, offsets that do not fit the shape, metadata that are not strings,
+/// holes, overlaps, and data that end before or after the last tensor (Wan 3.3).
 SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_bytes,
                                            const std::string& file);
 
@@ -52,6 +52,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_
 /// Thread: reads may run at the same time.
 class SafetensorsFile {
  public:
+  /// Reads the header only.
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return file_.path(); }
@@ -64,7 +65,9 @@ class SafetensorsFile {
   const SafetensorsEntry& at(std::string_view name) const;
 
   /// Fills `to` with the bytes offset .. offset + to.size() of the tensor; kInternal if it is shorter.
+  /// `entry` is one of this file.
   void read(const SafetensorsEntry& entry, uint64_t offset, std::span<std::byte> to) const;
+  /// The whole tensor.
   std::vector<std::byte> read(const SafetensorsEntry& entry) const;
 
  private:
@@ -84,16 +87,19 @@ struct SafetensorsDeclaration {
 /// Writes a safetensors file that appears as a whole (PublishedFile): the tensors are declared first, so that
 /// the header is known; then the bytes of each are appended, in pieces of any size and tensors in any order.
 /// In the file wider dtypes come first, so that every tensor is aligned to its elements.
-/// Errors: kIo for writing; kInternal for an unknown dtype, a name used twice, a negative or overflowing
-/// shape, more bytes than declared, and `finish` before all bytes are there.
+/// Errors: kIo for writing; kInternal for an unknown dtype, a name used twice or called __metadata__, a
+/// negative or overflowing shape, a header of more than 100,000,000 bytes, a tensor that was not declared,
+/// more bytes than declared, and `finish` before all bytes are there.
+/// Thread: one at a time.
 class SafetensorsWriter {
  public:
+  /// Writes the header.
   SafetensorsWriter(const std::filesystem::path& path, std::vector<SafetensorsDeclaration> tensors,
                     const SafetensorsMetadata& metadata = {});
 
   /// The next bytes of tensor `name`.
   void append(std::string_view name, std::span<const std::byte> bytes);
-  /// Makes the file visible under its name.
+  /// Makes the file visible under its name. Call at most once, and nothing after it.
   void finish();
 
   /// Bytes that the whole file has.

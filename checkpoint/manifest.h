@@ -52,26 +52,29 @@ struct Manifest {
   Description description;
   std::vector<Part> parts;
 
-  /// Null when rank `rank` has no part of that key.
+  /// Null when rank `rank` has no part of that key; else valid until `parts` changes.
   const Part* find(int rank, const std::string& key) const;
 };
 
-/// The text of manifest.json, with its own checksum inside.
+/// The text of manifest.json, with its own checksum inside. Throws nlohmann::json::exception for text that is
+/// not UTF-8.
 std::string to_json(const Manifest& manifest);
 
 /// Errors: kIo when the text is damaged (not JSON, wrong checksum, missing or impossible fields), kData when
-/// it is no `tmd-checkpoint` or of a newer version. `file` is for the messages.
+/// it says another format than `tmd-checkpoint` or a version other than kFormatVersion. `file` is for the
+/// messages.
 Manifest parse_manifest(const std::string& text, const std::filesystem::path& file);
 
 /// Reads folder/manifest.json. Errors: as parse_manifest; kIo when the file cannot be read.
 Manifest read_manifest(const std::filesystem::path& folder);
 
 nlohmann::json part_to_json(const Part& part);
-/// Throws nlohmann::json::exception for missing fields or wrong types.
+/// Throws nlohmann::json::exception for missing fields or wrong types, kIo for a bad hash.
 Part part_from_json(const nlohmann::json& json);
 
 /// Why these slices cannot describe a part of `size_bytes` bytes of `dtype`; empty when they can. Slices lie
-/// in ascending order without overlap; padding may lie between them. Each must fit into its tensor.
+/// in ascending order without overlap, at whole elements; padding may lie between them. Each must fit into
+/// its tensor.
 std::string fault_of_slices(const std::vector<PlacedSlice>& slices, const std::string& dtype,
                             uint64_t size_bytes);
 

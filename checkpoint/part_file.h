@@ -15,7 +15,7 @@ namespace tmd::checkpoint {
 /// Name of the file that rank `rank` writes for the parts of `group`: "rank_00003.student.safetensors".
 std::string part_file_name(int rank, const std::string& group);
 
-/// What stands before the first dot of a part's key.
+/// What stands before the first dot of a part's key; all of it when there is none.
 std::string group_of(const std::string& key);
 
 /// XXH3-64 of every kBlockBytes of `bytes`, the last block may be shorter.
@@ -25,8 +25,8 @@ std::vector<uint64_t> block_hashes(std::span<const std::byte> bytes);
 /// size of the manifest. Throws kIo that names file, tensor and what differs.
 SafetensorsFile open_part_file(const std::filesystem::path& folder, const Part& part);
 
-/// Fills `to` (part.size_bytes bytes) with the part's bytes and compares every block with its hash. Throws
-/// kIo that names file, tensor and the first damaged block with its bytes.
+/// Fills `to` (part.size_bytes bytes, else kInternal) with the part's bytes and compares every block with its
+/// hash. Throws kIo that names file, tensor and the first damaged block with its bytes.
 void read_verified(const SafetensorsFile& file, const Part& part, std::span<std::byte> to);
 
 /// Reads the whole part block by block and compares. Errors: as open_part_file and read_verified.

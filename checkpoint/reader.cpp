@@ -81,7 +81,8 @@ Description load_local(const fs::path& folder, const sharding::MeshShape& mesh, 
 Description load(comm::Communicator& comm, const fs::path& folder, const sharding::MeshShape& mesh,
                  std::span<const PartToLoad> parts) {
   Description description;
-  comm::run_agreed(comm, [&] { description = load_local(folder, mesh, comm.rank(), parts); });
+  const int per_replica = static_cast<int>(mesh.shard * mesh.sequence * mesh.tensor);
+  comm::run_agreed(comm, [&] { description = load_local(folder, mesh, comm.rank() % per_replica, parts); });
   return description;
 }
 

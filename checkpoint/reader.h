@@ -20,11 +20,13 @@ struct PartToLoad {
 };
 
 /// Fills the parts of all ranks from the checkpoint `folder`, block by block against its hashes, and returns
-/// what the checkpoint is of. Every rank reads its own files only.
+/// what the checkpoint is of. Every rank reads the files of its own shard only,
+/// which the first replica has written.
 /// Collective over: `comm`.
 /// Errors, the same on all ranks: kIo for unreadable or damaged files (naming file, tensor and block);
 /// kConfig when `mesh` is not the mesh that wrote it (naming that mesh); kData when a part is missing, of
-/// another type, size or slices, or when the checkpoint holds a part of this rank that nobody asked for.
+/// another type, size or slices, when the checkpoint holds a part of this rank that nobody asked for, or when
+/// it is of another version of the format.
 Description load(comm::Communicator& comm, const std::filesystem::path& folder,
                  const sharding::MeshShape& mesh, std::span<const PartToLoad> parts);
 

@@ -39,13 +39,13 @@ class Store {
   void recover(comm::Communicator& comm) const;
 
   /// Verifies checkpoints from the newest on, every byte, until one is intact; the ranks share the reading.
-  /// Errors: kIo when there are checkpoints but none is intact, listing the damage; kData when the newest one
-  /// is of a newer version of the format. Collective over: `comm`.
+  /// Errors: kIo when there are checkpoints but none is intact, listing the damage; kData when one that is
+  /// looked at is of another version of the format. Collective over: `comm`.
   Choice choose(comm::Communicator& comm) const;
 
   /// Removes old checkpoints by `retention` once `newest` is known to be good. Checkpoints of later steps
-  /// than `newest` (passed over as damaged) are neither counted nor removed, and `newest` never is. Thread:
-  /// one rank only.
+  /// than `newest` (passed over as damaged) are neither counted nor removed, and `newest` never is. Throws
+  /// kInternal for keep_last < 1. Thread: one rank only.
   void prune(const Retention& retention, int64_t newest) const;
 
  private:

@@ -86,7 +86,7 @@ void prepare(const fs::path& folder, uint64_t total_bytes) {
   check(total_bytes <= free, ErrorKind::kIo,
         fmt::format("cannot write the checkpoint {}: it needs {} bytes and the file system has {} left",
                     folder.string(), total_bytes, free),
-        "free some space, or keep fewer checkpoints (checkpoint.keep)");
+        "free some space, or keep fewer checkpoints (checkpoint.keep_last)");
 }
 
 /// Gives the partial folder its final name. A folder of that name is kept aside until then, so that at every

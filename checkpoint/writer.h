@@ -32,7 +32,8 @@ std::filesystem::path replaced_folder(const std::filesystem::path& folder);
 /// Collective over: `comm`, which all have a common file system.
 /// Errors, the same on all ranks: kIo when any rank cannot write, when the file system lacks the space, or
 /// when rank 0 does not see the others' files. FOLDER.partial is then removed and older checkpoints are as
-/// before. kInternal for keys used twice and for slices that do not fit their part.
+/// before. kInternal for keys that are used twice or give no file name, slices that do not fit their part,
+/// and a mesh that has not comm.size() ranks.
 void save(comm::Communicator& comm, const std::filesystem::path& folder, const Description& description,
           std::span<const LocalPart> parts);
 

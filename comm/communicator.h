@@ -11,7 +11,7 @@ namespace tmd::comm {
 
 enum class ReduceOp { kSum, kMin, kMax };
 
-/// State of one started operation; backends derive from it.
+/// State of one started operation; backends derive from it. `wait` and `is_done` as in Work.
 class Operation {
  public:
   virtual ~Operation() = default;
@@ -29,10 +29,11 @@ class Work {
   explicit Work(std::shared_ptr<Operation> operation) : operation_(std::move(operation)) {}
 
   /// Host backends block until the operation is complete; device backends make the current stream wait.
-  /// Throws what the operation failed with.
+  /// Throws what the operation failed with, every time.
   void wait() {
     if (operation_) operation_->wait();
   }
+  /// Whether the operation has ended, well or not.
   bool is_done() { return !operation_ || operation_->is_done(); }
 
  private:
@@ -42,10 +43,12 @@ class Work {
 /// A group of ranks that communicate. Every collective must be called by all ranks of the group, in the same
 /// order, with equal element counts and types; operations start in call order.
 ///
-/// Tensors are contiguous. Element types: uint8, int32, int64, float32, float64 and, where nothing is
-/// reduced, bfloat16 and float16 too.
+/// Tensors are contiguous; only element counts matter, not shapes. Element types: uint8, int32, int64,
+/// float32, float64 and, where nothing is reduced, bfloat16 and float16 too. uint8 is not summed.
 /// Thread: one thread of a process calls a communicator at a time.
-/// Errors: kInternal for shapes or types that do not fit, kPeerLost when the library reports a failure.
+/// Errors: the call throws kInternal for tensors, ranks, tags or colors that do not fit (comm/arguments.h);
+/// `wait` throws kPeerLost when the library reports a failure, and kInternal when a message has another size
+/// than its receive, as far as the backend can tell.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -67,24 +70,30 @@ class Communicator {
   /// In place. Deterministic like reduce_scatter, and the result has the same bits on all ranks.
   virtual Work all_reduce(const at::Tensor& tensor, ReduceOp op) = 0;
 
+  /// In place: `tensor` of `root`, on all ranks.
   virtual Work broadcast(const at::Tensor& tensor, int root) = 0;
 
   /// Chunk r of `input` (numel / size elements) goes to rank r and lands in its chunk `rank()` of `output`.
+  /// `output` has as many elements and may not overlap `input`.
   virtual Work all_to_all(const at::Tensor& input, const at::Tensor& output) = 0;
 
-  /// Matched by (peer, tag) in call order. 0 <= tag < 32768.
+  /// Matched by (peer, tag) in call order. 0 <= tag < 32768. The receiving tensor has the type and element
+  /// count of the one that is sent. No collectives.
   virtual Work send(const at::Tensor& tensor, int peer, int tag) = 0;
   virtual Work recv(const at::Tensor& tensor, int peer, int tag) = 0;
 
-  /// Blocks until every rank of the group has called it.
+  /// Blocks until every rank of the group has called it. Throws kPeerLost.
+  /// Collective over: this communicator.
   virtual void barrier() = 0;
 
-  /// A new communicator of the ranks that gave the same `color`, ordered by `key` and then by rank.
+  /// A new communicator of the ranks that gave the same `color` (>= 0, else kInternal), ordered by `key` and
+  /// then by rank. Blocks. It may outlive this one, and is closed by itself.
   /// Collective over: this communicator.
   virtual std::unique_ptr<Communicator> split(int color, int key, const std::string& name) = 0;
 
-  /// Ends the communicator's life on the good path. Collective over: this communicator. A communicator that
-  /// is destroyed while open logs that and leaks its handle: destructors never communicate.
+  /// Ends the communicator's life on the good path: nothing may be under way (kInternal on several ranks),
+  /// and nothing may be called after it. Collective over: this communicator. A communicator that is destroyed
+  /// while open logs that and leaks its handle: destructors never communicate.
   virtual void close() = 0;
 
  protected:

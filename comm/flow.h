@@ -8,7 +8,9 @@ namespace tmd::comm {
 
 /// What one operation does on the progress thread, written as a coroutine: it posts messages, awaits them,
 /// computes, and may await another flow as a part of itself. A flow runs nothing until it is awaited, so it
-/// can be made on one thread and run on another; its arguments live in its frame until it is destroyed.
+/// can be made on one thread and run on another; its arguments live in its frame until it is destroyed. It is
+/// awaited once, and not destroyed while it is under way.
+/// Thread: one at a time.
 class [[nodiscard]] Flow {
  public:
   struct promise_type;

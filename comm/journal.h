@@ -54,6 +54,7 @@ struct JournalContent {
 /// Thread: any; each call takes one short lock.
 class Journal {
  public:
+  /// Keeps the last `capacity` operations. Throws kInternal for 0, kIo when there is no memory.
   explicit Journal(size_t capacity = 256);
   ~Journal();
   Journal(const Journal&) = delete;
@@ -63,16 +64,17 @@ class Journal {
   /// moves there. Throws kIo when the file cannot be made in its full size, and goes on in memory.
   void move_to_file(const std::filesystem::path& file, int rank);
 
-  /// Names what the host does from now on ("student: backward"). Its first 39 bytes are kept.
+  /// Names what the host does from now on ("student: backward"). Its first 39 bytes are kept, by copy.
   void set_phase(std::string_view phase);
 
   /// Returns the sequence number of the new entry, by which it is marked later. Marking an entry that the
-  /// ring has dropped does nothing.
+  /// ring has dropped does nothing. `elements`: of this rank's part of the operation.
   uint64_t enter(OperationKind kind, std::string_view communicator, int64_t elements, int peer = -1,
                  int tag = -1);
   void mark_started(uint64_t sequence);
   void mark_finished(uint64_t sequence);
 
+  /// A copy of what the journal holds now.
   JournalContent content() const;
 
  private:
@@ -92,7 +94,7 @@ class Journal {
 /// left out. Throws kIo when the file cannot be read and kData when it is no journal of this version.
 JournalContent read_journal(const std::filesystem::path& file);
 
-/// One line for the process and one for each of its last `count` entries, oldest first.
+/// One line for the process and one for each of its last `count` entries, oldest first, in local time.
 std::string to_text(const JournalContent& journal, size_t count);
 
 }  // namespace tmd::comm

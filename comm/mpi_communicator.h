@@ -15,9 +15,10 @@ namespace tmd::comm {
 /// thread. Reductions sum in rank order.
 /// wait() throws kInternal when a message has another size than its receive, as far as the library can tell:
 /// of a large one that is longer Open MPI 4.1 writes all into memory.
+/// A collective throws kInternal while 32768 operations of the communicator are unfinished.
 class MpiCommunicator final : public Communicator {
  public:
-  /// `thread` must outlive the communicator.
+  /// `thread` must outlive the communicator. Owns `group`.
   MpiCommunicator(MpiProgressThread& thread, std::unique_ptr<MpiGroup> group, std::string name);
   ~MpiCommunicator() override;
 
@@ -35,8 +36,9 @@ class MpiCommunicator final : public Communicator {
   void barrier() override;
 
   /// Groups of one rank become SingleCommunicators. Communicators that share ranks must be split in the same
-  /// order on all of them.
+  /// order on all of them. The progress thread works on nothing else while the library splits.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override;
+  /// Throws kInternal after its barrier when operations are under way, and stays open.
   void close() override;
 
  private:

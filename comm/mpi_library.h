@@ -14,7 +14,9 @@
 
 namespace tmd::comm {
 
-/// Initialises MPI for calls from this thread. Throws kUnavailable.
+/// Initialises MPI for calls from this thread (MPI_THREAD_FUNNELED). Throws kUnavailable, also when the
+/// library gives less than that or fewer than 65536 message tags.
+/// Collective over: all processes of the program.
 void mpi_initialize();
 
 /// Collective over: all processes of the program.
@@ -23,10 +25,11 @@ void mpi_finalize();
 /// Ends all processes of the program with `code`; returns only when the library fails at it.
 void mpi_abort(int code);
 
-/// Owns one MPI communicator. Destroyed before `free`, it leaks the handle, since freeing is collective.
+/// Owns one MPI communicator, on which the library returns errors instead of aborting. Destroyed before
+/// `free`, it leaks the handle, since freeing is collective.
 class MpiGroup {
  public:
-  /// All processes of the program. Collective over: them.
+  /// All processes of the program, a duplicate of MPI's own. Throws kUnavailable. Collective over: them.
   static std::unique_ptr<MpiGroup> world();
   ~MpiGroup();
   MpiGroup(const MpiGroup&) = delete;
@@ -38,7 +41,7 @@ class MpiGroup {
   /// The group of the ranks with the same color, ordered by key and then rank; none where `color` is
   /// negative. Blocks in the library until all ranks have called it. Collective over: this group.
   std::unique_ptr<MpiGroup> split(int color, int key);
-  /// Collective over: this group.
+  /// Nothing may use the group after it. Collective over: this group.
   void free();
 
   /// Operations on the group that were queued and are not complete. Thread: any.
@@ -57,6 +60,7 @@ class MpiGroup {
 /// Told when one of its requests is complete, or has failed.
 class MpiListener {
  public:
+  /// `failure`: none when the request is complete. May not throw.
   virtual void on_request_done(const std::optional<Error>& failure) = 0;
 
  protected:
@@ -69,15 +73,19 @@ class MpiRequests {
   MpiRequests();
   ~MpiRequests();
 
-  /// One message. Tags up to 65535 may be used. A request that cannot be made is told at once. The failure is
-  /// kInternal when the message that arrives has another size, else kPeerLost.
+  /// One message to or from rank `peer` of `group`. Tags up to 65535 may be used. A request that cannot be
+  /// made is told at once. The failure is kInternal when the message that arrives has another size, else
+  /// kPeerLost.
+  /// Throws kInternal for more than kMaxMessageBytes.
   void send(const MpiGroup& group, int peer, int tag, const std::byte* data, size_t bytes,
             MpiListener& listener);
   void receive(const MpiGroup& group, int peer, int tag, std::byte* data, size_t bytes,
                MpiListener& listener);
 
   /// Lets the library work and tells the listeners of what is complete. Returns how many requests ended.
+  /// Throws kPeerLost when the library itself fails.
   size_t poll();
+  /// Requests under way.
   size_t count() const;
 
   /// The largest message. Longer ones are cut by the caller.

@@ -18,12 +18,14 @@ class MpiProgressThread;
 /// Thread: `wait` and `is_done` any; the rest the progress thread.
 class MpiOperation final : public Operation {
  public:
-  /// Messages of collectives carry `tag`. `group` must outlive the operation.
+  /// All its messages carry `tag`. `thread` and `group` must outlive the operation, which counts as
+  /// unfinished there until `finish`.
   MpiOperation(MpiProgressThread& thread, MpiGroup& group, int tag, uint64_t journal_entry)
       : thread_(thread), group_(group), tag_(tag), journal_entry_(journal_entry) {
     group.unfinished_operations.fetch_add(1, std::memory_order_relaxed);
   }
 
+  /// Throws the failure that `finish` was given.
   void wait() override;
   bool is_done() override { return state_.load(std::memory_order_acquire) != kPending; }
 
@@ -67,7 +69,8 @@ class MpiExchange final : private MpiListener {
   MpiExchange(const MpiExchange&) = delete;
   MpiExchange& operator=(const MpiExchange&) = delete;
 
-  /// Both ends cut long messages in the same places.
+  /// Post one message of `bytes` bytes, 0 included. Both ends cut long messages in the same places. `data`
+  /// must live until the exchange has been awaited. A message that cannot be posted fails the await.
   void send(int peer, const std::byte* data, size_t bytes);
   void receive(int peer, std::byte* data, size_t bytes);
 

@@ -30,16 +30,17 @@ namespace tmd::comm {
 /// with the time for which nothing has, up to a millisecond. It sleeps while there is nothing to poll.
 class MpiProgressThread {
  public:
-  /// Initialises MPI. Throws kUnavailable. `journal` must outlive the thread.
+  /// Starts the thread, which initialises MPI. Throws kUnavailable. `journal` must outlive the thread.
+  /// Collective over: all processes.
   explicit MpiProgressThread(Journal& journal);
   /// The thread must have ended by `finalize` or `leave`.
   ~MpiProgressThread();
 
-  /// Queues the operation and its flow. Thread: any.
+  /// Queues the operation and its flow, and keeps both until the flow has ended. Thread: any.
   void start(std::shared_ptr<MpiOperation> operation, Flow flow);
 
-  /// Finalises MPI and ends the thread. Collective over: all processes.
-  /// Throws kInternal when operations are still under way.
+  /// Finalises MPI and ends the thread. Collective over: all processes. Call once, and no `leave` after it.
+  /// Throws kInternal when operations are still under way; the thread has ended then too.
   void finalize();
 
   /// Ends the thread without finalising MPI; false when it did not end in `timeout`: the object must leak
@@ -49,7 +50,7 @@ class MpiProgressThread {
   /// Makes the thread abort all processes, before anything else that is queued. Thread: any.
   void request_abort(int code);
 
-  /// All processes. Taken once.
+  /// All processes; not to be asked for after `take_world`, which gives the group away.
   MpiGroup& world() { return *world_; }
   std::unique_ptr<MpiGroup> take_world() { return std::move(world_); }
   Journal& journal() { return journal_; }

@@ -18,7 +18,7 @@ class MpiProgressThread;
 class MpiRuntime {
  public:
   /// Collective over: all processes of the program (a program that no launcher started is one rank).
-  /// Throws kUnavailable.
+  /// Throws kUnavailable; kInternal for a second object.
   MpiRuntime();
 
   /// Not finalized: logs that and leaks, for the process is on its way to its end.
@@ -29,14 +29,15 @@ class MpiRuntime {
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  /// All ranks. Valid until `finalize`. With one rank no library is called.
+  /// All ranks. Valid until `finalize`, which closes it. With one rank its operations call no library.
   Communicator& world() { return *world_; }
 
   /// Where every operation of this process is entered. Valid as long as this object.
   Journal& journal() { return *journal_; }
 
   /// Ends MPI on the good path, after all communicators that were split off have been closed.
-  /// Collective over: all processes. Throws kInternal when operations are still under way.
+  /// Collective over: all processes. Throws kInternal at a second call, and when operations are still under
+  /// way: only `abort` may follow then.
   void finalize();
 
   /// Ends all processes of the program; the launcher returns `code`. A process that the library has not ended

@@ -15,12 +15,14 @@ namespace tmd::comm {
 /// NaN; integer sums wrap.
 class Reduction {
  public:
-  /// Throws kInternal when `type` cannot be reduced with `op` (sums of uint8 would wrap unseen).
+  /// float32, float64, int32, int64, and minimum and maximum of uint8 (its sums would wrap unseen). Throws
+  /// kInternal for others.
   Reduction(at::ScalarType type, ReduceOp op);
 
   size_t element_bytes() const { return element_bytes_; }
 
-  /// output[i] = inputs[0][i] op inputs[1][i] op ... for i < elements. `output` may be one of the inputs.
+  /// output[i] = inputs[0][i] op inputs[1][i] op ... for i < elements. `output` may be one of the inputs, of
+  /// which there is one at least; all are aligned for the type. Thread: any.
   void apply(std::span<const std::byte* const> inputs, std::byte* output, int64_t elements) const {
     kernel_(inputs, output, elements);
   }

@@ -30,7 +30,8 @@ class ScratchPool {
     Buffer buffer_;
   };
 
-  /// At least `bytes` bytes of any content, aligned for every element type.
+  /// At least `bytes` bytes of any content, aligned for every element type: the smallest free buffer that is
+  /// large enough, else a new one.
   Loan borrow(size_t bytes) {
     auto best = free_.end();
     for (auto it = free_.begin(); it != free_.end(); ++it) {

@@ -10,7 +10,9 @@
 
 namespace tmd::comm {
 
-/// A group of one rank, without any library: collectives copy, messages go to the rank itself.
+/// A group of one rank, without any library: collectives copy, messages go to the rank itself. Every
+/// operation is complete when its call returns, except a receive that comes before its send. Arguments are
+/// checked as on several ranks.
 class SingleCommunicator final : public Communicator {
  public:
   /// `journal`, when given, must outlive the communicator; operations are entered there.
@@ -29,10 +31,12 @@ class SingleCommunicator final : public Communicator {
 
   /// The content is taken at once, so the tensor may be changed as soon as the call has returned.
   Work send(const at::Tensor& tensor, int peer, int tag) override;
-  /// wait() throws kInternal when the matching message has not been sent yet: nobody else could send it.
+  /// wait() throws kInternal when the matching message has not been sent yet: nobody else could send it. Also
+  /// when it has another type or element count.
   Work recv(const at::Tensor& tensor, int peer, int tag) override;
 
   void barrier() override;
+  /// The new group has this one's journal; `key` has no meaning here.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override;
   void close() override;
 

@@ -1,8 +1,9 @@
 #include "configs/config.h"
 
-#include <spdlog/fmt/fmt.h>
-
 #include <algorithm>
+#include <functional>
+
+#include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
 #include "method/grids.h"
@@ -18,7 +19,8 @@ std::vector<Stage> Config::stage_list() const {
   std::vector<Stage> list;
   for (const std::string& text : run.stages) {
     const Stage all[] = {Stage::kTeacher, Stage::kStage1, Stage::kStage2};
-    const auto* found = std::find_if(std::begin(all), std::end(all), [&](Stage s) { return name(s) == text; });
+    const auto* found =
+        std::find_if(std::begin(all), std::end(all), [&](Stage s) { return name(s) == text; });
     check(found != std::end(all), ErrorKind::kConfig, fmt::format("run.stages: there is no stage {}", text),
           "stages are teacher, stage1, stage2");
     check(list.empty() || list.back() < *found, ErrorKind::kConfig,
@@ -56,8 +58,11 @@ void complete_features(Config& c) {
           fmt::format("method.feature_blocks: block {} of a network with {} blocks", block, wan.layers),
           fmt::format("blocks are numbered 0 to {}", wan.layers - 1));
   }
-  check(std::is_sorted(c.feature_blocks.begin(), c.feature_blocks.end()), ErrorKind::kConfig,
-        "method.feature_blocks must ascend");
+  check(std::adjacent_find(c.feature_blocks.begin(), c.feature_blocks.end(), std::greater_equal<>()) ==
+            c.feature_blocks.end(),
+        ErrorKind::kConfig, "method.feature_blocks must ascend, each block once");
+  check(!c.discriminator.scales.empty(), ErrorKind::kConfig, "method.discriminator_scales is empty",
+        "name at least one pooling factor, e.g. 1");
   check(wan.width() % 4 == 0, ErrorKind::kConfig,
         fmt::format("model.heads x model.head_dim = {}: the feature maps need a multiple of 4", wan.width()));
   c.discriminator.channels = wan.width() / 4;
@@ -69,8 +74,11 @@ void complete_wan(Config& c) {
   check(wan.head_dim % 2 == 0, ErrorKind::kConfig,
         fmt::format("model.head_dim = {}: rotary positions turn pairs, so it must be even", wan.head_dim));
   if (c.student.head_blocks == 0) c.student.head_blocks = wan.default_head_blocks();
-  check(c.student.head_blocks < wan.layers || wan.layers == 1, ErrorKind::kConfig,
-        fmt::format("method.head_blocks = {} of {} blocks leaves no backbone", c.student.head_blocks, wan.layers));
+  const int64_t most = std::max<int64_t>(1, wan.layers - 1);
+  check(c.student.head_blocks <= most, ErrorKind::kConfig,
+        fmt::format("method.head_blocks = {} of {} blocks leaves no backbone", c.student.head_blocks,
+                    wan.layers),
+        fmt::format("at most {}", most));
   c.student.wan = wan;
   complete_features(c);
 }
@@ -86,6 +94,9 @@ void complete(Config& c) {
     check(c.stages.stage2.equation.gan_weight == 0, ErrorKind::kConfig,
           "model.kind = mlp has no feature maps for a discriminator", "stage2.gan_weight = 0");
   }
+  const method::Stage2Options& stage2 = c.stages.stage2.equation;
+  check(stage2.r1_weight == 0 || stage2.gan_weight > 0, ErrorKind::kConfig,
+        "stage2.r1_weight needs a discriminator, and stage2.gan_weight is 0", "set one of the two otherwise");
   const auto grid_t = method::student_grid(static_cast<int>(m.outer_steps), m.outer_shift);
   c.stages.stage1.equation.grid_t = grid_t;
   c.stages.stage1.equation.grid_s = method::student_grid(static_cast<int>(m.inner_steps), m.inner_shift);
@@ -95,7 +106,10 @@ void complete(Config& c) {
 }
 
 workers::NetworkPlan network_plan(const Config& c) {
-  return {.model = c.model, .student = c.student, .discriminator = c.discriminator, .feature_blocks = c.feature_blocks};
+  return {.model = c.model,
+          .student = c.student,
+          .discriminator = c.discriminator,
+          .feature_blocks = c.feature_blocks};
 }
 
 }  // namespace tmd::configs

@@ -32,9 +32,9 @@ struct DataOptions {
 
 /// `[checkpoint]`
 struct CheckpointOptions {
-  int64_t every = 500;      ///< iterations; the end of a run is always saved
+  int64_t every = 500;  ///< iterations; the end of a run is always saved
   int64_t keep_last = 2;
-  int64_t keep_every = 0;   ///< also keep those whose iteration is a multiple; 0 = none
+  int64_t keep_every = 0;  ///< also keep those whose iteration is a multiple; 0 = none
 };
 
 /// `[sampler]`: how the teacher is sampled for previews, evaluation and `sample`.
@@ -70,20 +70,22 @@ struct Config {
   PreviewOptions preview;
 
   Config();
-  /// The stages in order. Throws kConfig for an unknown name, a wrong order, or a stage that the method lacks.
+  /// The stages in order. Throws kConfig for an unknown name, a wrong order, or a stage that the method
+  /// lacks.
   std::vector<workers::Stage> stage_list() const;
   int64_t iterations(workers::Stage stage) const;
+  /// Of all stages of stage_list, whose errors it throws.
   int64_t total_iterations() const;
 };
 
 /// The table that declares every option, over the variables of `config`, which must outlive it.
 std::unique_ptr<OptionTable> declare_options(Config& config);
 
-/// What the options imply together: grids, discriminator channels, head blocks, feature blocks. Throws kConfig for
-/// values that contradict each other.
+/// What the options imply together: grids (method::student_grid), discriminator channels, head blocks,
+/// feature blocks. Throws kConfig for values that contradict each other, and as Config::stage_list.
 void complete(Config& config);
 
-/// Networks of a completed configuration.
+/// Networks of a completed configuration; copies what it takes.
 workers::NetworkPlan network_plan(const Config& config);
 
 }  // namespace tmd::configs

@@ -17,8 +17,9 @@ void declare_run(OptionTable& table, Config& c) {
 
 void declare_model(OptionTable& table, Config& c) {
   Section model = table.section("model", "The network; defaults are those of Wan2.1 1.3B");
-  model.add("kind", &c.model.kind, {{"wan", model::ModelKind::kWan}, {"mlp", model::ModelKind::kMlp}},
-            "wan: Wan2.1 transformer of any size; mlp: perceptron for problems of a few numbers, without text")
+  model
+      .add("kind", &c.model.kind, {{"wan", model::ModelKind::kWan}, {"mlp", model::ModelKind::kMlp}},
+           "wan: Wan2.1 transformer of any size; mlp: perceptron for problems of a few numbers, without text")
       .experiment();
   model.add("heads", &c.model.wan.heads, "attention heads").min(1).experiment();
   model.add("head_dim", &c.model.wan.head_dim, "channels of a head, even, at least 6").min(6).experiment();
@@ -27,7 +28,8 @@ void declare_model(OptionTable& table, Config& c) {
   model.add("channels", &c.model.wan.channels, "channels of the latent").min(1).experiment();
   model.add("text_dim", &c.model.wan.text_dim, "features of a text row").min(1).experiment();
   model.add("text_length", &c.model.wan.text_length, "rows of a text embedding").min(1).experiment();
-  model.add("weights", &c.model.weights, "safetensors file that the teacher starts from; empty = random").experiment();
+  model.add("weights", &c.model.weights, "safetensors file that the teacher starts from; empty = random")
+      .experiment();
   model.add("mlp_width", &c.model.mlp.width, "kind = mlp: width of the hidden layers").min(1).experiment();
   model.add("mlp_layers", &c.model.mlp.hidden_layers, "kind = mlp: hidden layers").min(1).experiment();
 }
@@ -36,27 +38,36 @@ void declare_train(OptionTable& table, Config& c) {
   using Precision = workers::TrainOptions::Precision;
   using NonFinite = workers::TrainOptions::NonFinite;
   Section train = table.section("train", "How every stage is trained");
-  train.add("global_batch", &c.train.global_batch, "samples per iteration over all ranks").min(1).experiment();
-  train.add("micro_batch", &c.train.micro_batch, "samples per rank that are computed at once; 0 = its whole share")
-      .min(0);
-  train.add("precision", &c.train.precision, {{"fp32", Precision::kFp32}, {"fp64", Precision::kFp64}},
-            "type of parameters, gradients and compute")
+  train.add("global_batch", &c.train.global_batch, "samples per iteration over all ranks")
+      .min(1)
       .experiment();
-  train.add("nonfinite", &c.train.nonfinite, {{"skip", NonFinite::kSkip}, {"stop", NonFinite::kStop}},
-            "what an iteration with a NaN or infinite gradient does: skip the update on all ranks, or end the run")
+  train
+      .add("micro_batch", &c.train.micro_batch,
+           "samples per rank that are computed at once; 0 = its whole share")
+      .min(0);
+  train
+      .add("precision", &c.train.precision, {{"fp32", Precision::kFp32}, {"fp64", Precision::kFp64}},
+           "type of parameters, gradients and compute")
+      .experiment();
+  train
+      .add("nonfinite", &c.train.nonfinite, {{"skip", NonFinite::kSkip}, {"stop", NonFinite::kStop}},
+           "what an iteration with a NaN or infinite gradient does: skip the update on all ranks, or end the "
+           "run")
       .experiment();
   train.add("max_nonfinite", &c.train.max_nonfinite, "skipped iterations in a row that end the run").min(1);
-  train.add("threads", &c.train.threads, "compute threads per rank; 0 = cores of the host / trainers on it").min(0);
+  train.add("threads", &c.train.threads, "compute threads per rank; 0 = cores of the host / trainers on it")
+      .min(0);
 }
 
 void declare_optimizer(Section section, OptimizerOptions& o) {
   section.add("lr", &o.lr, "learning rate").min(0).experiment();
   section.add("warmup", &o.warmup, "iterations of linear warm-up").min(0).experiment();
-  section.add("decay", &o.decay,
-              {{"none", LearningRateDecay::kNone},
-               {"cosine", LearningRateDecay::kCosine},
-               {"linear", LearningRateDecay::kLinear}},
-              "how the learning rate falls to zero at the end of the stage")
+  section
+      .add("decay", &o.decay,
+           {{"none", LearningRateDecay::kNone},
+            {"cosine", LearningRateDecay::kCosine},
+            {"linear", LearningRateDecay::kLinear}},
+           "how the learning rate falls to zero at the end of the stage")
       .experiment();
   section.add("decay_share", &o.decay_share, "last share of the stage over which the learning rate falls")
       .above(0)
@@ -75,7 +86,9 @@ void declare_teacher(OptionTable& table, Config& c) {
   Section teacher = table.section("teacher", "Stage teacher: flow matching of noise - data");
   teacher.add("iterations", &t.iterations, "length of the stage").min(0).experiment();
   declare_optimizer(teacher, t.optimizer);
-  teacher.add("time_shift", &t.equation.time_shift, "training times are shift(U; time_shift)").min(1).experiment();
+  teacher.add("time_shift", &t.equation.time_shift, "training times are shift(U; time_shift)")
+      .min(1)
+      .experiment();
   teacher.add("condition_drop", &t.condition_drop, "share of samples that see the negative prompt")
       .min(0)
       .max(1)
@@ -85,26 +98,39 @@ void declare_teacher(OptionTable& table, Config& c) {
 void declare_method(OptionTable& table, Config& c) {
   workers::MethodOptions& m = c.stages.method;
   Section method = table.section("method", "The student");
-  method.add("name", &m.name, {{"tmd", MethodName::kTmd}, {"dmd2v", MethodName::kDmd2v}, {"tm", MethodName::kTm}},
-             "tmd: Transition Matching Distillation; dmd2v: DMD2-v; tm: plain transition matching (stage 1 only)")
+  method
+      .add("name", &m.name,
+           {{"tmd", MethodName::kTmd}, {"dmd2v", MethodName::kDmd2v}, {"tm", MethodName::kTm}},
+           "tmd: Transition Matching Distillation; dmd2v: DMD2-v; tm: plain transition matching (stage 1 "
+           "only)")
       .experiment();
   method.add("outer_steps", &m.outer_steps, "M, steps of the sampler").min(1).max(100).experiment();
   method.add("inner_steps", &m.inner_steps, "N, inner steps of the flow head").min(1).max(100).experiment();
   method.add("outer_shift", &m.outer_shift, "shift of the outer grid").min(1).experiment();
   method.add("inner_shift", &m.inner_shift, "shift of the inner grid").min(1).experiment();
-  method.add("x_hat", &m.x_hat, {{"xt_minus_ty", method::XHat::kXtMinusTy}, {"x1_minus_y", method::XHat::kX1MinusY}},
-             "clean sample of a prediction: x_t - t y (default), or x_1 - y as printed in TMD Eq. 15")
+  method
+      .add("x_hat", &m.x_hat,
+           {{"xt_minus_ty", method::XHat::kXtMinusTy}, {"x1_minus_y", method::XHat::kX1MinusY}},
+           "clean sample of a prediction: x_t - t y (default), or x_1 - y as printed in TMD Eq. 15")
       .experiment();
   method.add("head_blocks", &c.student.head_blocks, "H, last blocks that form the flow head; 0 = by depth")
       .min(0)
       .experiment();
-  method.add("fusion", &c.student.fusion, {{"gated", model::Fusion::kGated}, {"concat", model::Fusion::kConcat}},
-             "how main feature and inner state meet")
+  method
+      .add("fusion", &c.student.fusion,
+           {{"gated", model::Fusion::kGated}, {"concat", model::Fusion::kConcat}},
+           "how main feature and inner state meet")
       .experiment();
   method.add("gate_start", &c.student.gate_start, "start of a in the fusion gate sigmoid(a)").experiment();
-  method.add("gate_lr_multiplier", &c.student.gate_lr_multiplier, "learning-rate multiplier of a").min(0).experiment();
-  method.add("concat_std", &c.student.concat_std, "start of the concat fusion's inner half").min(0).experiment();
-  method.add("feature_blocks", &c.feature_blocks, "teacher blocks that the discriminator reads; empty = by depth")
+  method.add("gate_lr_multiplier", &c.student.gate_lr_multiplier, "learning-rate multiplier of a")
+      .min(0)
+      .experiment();
+  method.add("concat_std", &c.student.concat_std, "start of the concat fusion's inner half")
+      .min(0)
+      .experiment();
+  method
+      .add("feature_blocks", &c.feature_blocks,
+           "teacher blocks that the discriminator reads; empty = by depth")
       .min(0)
       .experiment();
   method.add("discriminator_scales", &c.discriminator.scales, "pooling factors of a discriminator branch")
@@ -124,21 +150,26 @@ void declare_stage1(OptionTable& table, Config& c) {
   Section stage1 = table.section("stage1", "Stage 1: pre-training of the flow head (TMD Sec. 3.1)");
   stage1.add("iterations", &s.iterations, "length of the stage").min(0).experiment();
   declare_optimizer(stage1, s.optimizer);
-  stage1.add("objective", &s.equation.objective,
-             {{"tm_mf", method::Stage1Objective::kTmMf}, {"tm", method::Stage1Objective::kTm}},
-             "transition-matching MeanFlow, or plain transition matching (r = s always)")
+  stage1
+      .add("objective", &s.equation.objective,
+           {{"tm_mf", method::Stage1Objective::kTmMf}, {"tm", method::Stage1Objective::kTm}},
+           "transition-matching MeanFlow, or plain transition matching (r = s always)")
       .experiment();
-  stage1.add("tangent", &s.equation.tangent,
-             {{"guided", method::Tangent::kGuided}, {"plain", method::Tangent::kPlain}},
-             "direction of the finite difference")
+  stage1
+      .add("tangent", &s.equation.tangent,
+           {{"guided", method::Tangent::kGuided}, {"plain", method::Tangent::kPlain}},
+           "direction of the finite difference")
       .experiment();
   stage1.add("c_per_element", &s.c_per_element, "c / d of the loss S / (S + c); 1 for 1.3B, 1e-5 for 14B")
-      .min(0)
+      .above(0)
       .experiment();
   stage1.add("cfg", &s.equation.cfg, "guidance of the target").min(0).experiment();
   stage1.add("delta", &s.equation.delta, "step of the finite difference").above(0).below(0.5).experiment();
   stage1.add("s_shift", &s.equation.s_shift, "inner times are shift(U; s_shift)").min(1).experiment();
-  stage1.add("flow_matching", &s.shares.flow_matching, "share of samples with r = s").min(0).max(1).experiment();
+  stage1.add("flow_matching", &s.shares.flow_matching, "share of samples with r = s")
+      .min(0)
+      .max(1)
+      .experiment();
   stage1.add("condition_drop", &s.shares.condition_drop, "share of samples that see the negative prompt")
       .min(0)
       .max(1)
@@ -147,28 +178,42 @@ void declare_stage1(OptionTable& table, Config& c) {
 
 void declare_stage2(OptionTable& table, Config& c) {
   workers::Stage2Stage& s = c.stages.stage2;
-  Section stage2 = table.section("stage2", "Stage 2: distribution matching with rollout of the flow head (TMD Sec. 3.2)");
-  stage2.add("iterations", &s.iterations, "length of the stage, critic iterations included").min(0).experiment();
-  stage2.add("student_every", &s.student_every, "every so many iterations update the student, the others the critics")
+  Section stage2 =
+      table.section("stage2", "Stage 2: distribution matching with rollout of the flow head (TMD Sec. 3.2)");
+  stage2.add("iterations", &s.iterations, "length of the stage, critic iterations included")
+      .min(0)
+      .experiment();
+  stage2
+      .add("student_every", &s.student_every,
+           "every so many iterations update the student, the others the critics")
       .min(1)
       .experiment();
   declare_optimizer(stage2, s.optimizer);
   stage2.add("lr_fake", &s.lr_fake, "learning rate of the fake score").min(0).experiment();
-  stage2.add("lr_discriminator", &s.lr_discriminator, "learning rate of the discriminator").min(0).experiment();
+  stage2.add("lr_discriminator", &s.lr_discriminator, "learning rate of the discriminator")
+      .min(0)
+      .experiment();
   stage2.add("clip_critic", &s.clip_critic, "gradient norm of fake score and discriminator; 0 = off")
       .min(0)
       .experiment();
   stage2.add("cfg", &s.equation.cfg, "guidance of the teacher").min(0).experiment();
-  stage2.add("td_shift", &s.equation.td_shift, "diffusion times are shift(U; td_shift); 1 is known to collapse modes")
+  stage2
+      .add("td_shift", &s.equation.td_shift,
+           "diffusion times are shift(U; td_shift); 1 is known to collapse modes")
       .min(1)
       .experiment();
-  stage2.add("vsd_norm", &s.equation.vsd_norm,
-             {{"x_minus_teacher", method::VsdNorm::kXMinusTeacher},
-              {"fake_minus_teacher", method::VsdNorm::kFakeMinusTeacher}},
-             "denominator of the VSD direction")
+  stage2
+      .add("vsd_norm", &s.equation.vsd_norm,
+           {{"x_minus_teacher", method::VsdNorm::kXMinusTeacher},
+            {"fake_minus_teacher", method::VsdNorm::kFakeMinusTeacher}},
+           "denominator of the VSD direction")
       .experiment();
-  stage2.add("gan_weight", &s.equation.gan_weight, "lambda of the GAN term; 0 = no discriminator").min(0).experiment();
-  stage2.add("r1_weight", &s.equation.r1_weight, "approximate R1 of the discriminator; 0 = off").min(0).experiment();
+  stage2.add("gan_weight", &s.equation.gan_weight, "lambda of the GAN term; 0 = no discriminator")
+      .min(0)
+      .experiment();
+  stage2.add("r1_weight", &s.equation.r1_weight, "approximate R1 of the discriminator; 0 = off")
+      .min(0)
+      .experiment();
   stage2.add("r1_sigma", &s.equation.r1_sigma, "its noise").above(0).experiment();
 }
 
@@ -187,23 +232,29 @@ void declare_ranks_and_data(OptionTable& table, Config& c) {
 
 void declare_output(OptionTable& table, Config& c) {
   Section checkpoint = table.section("checkpoint", "Checkpoints");
-  checkpoint.add("every", &c.checkpoint.every, "iterations between checkpoints; the end is always saved").min(1);
+  checkpoint.add("every", &c.checkpoint.every, "iterations between checkpoints; the end is always saved")
+      .min(1);
   checkpoint.add("keep_last", &c.checkpoint.keep_last, "newest checkpoints that are kept").min(1);
-  checkpoint.add("keep_every", &c.checkpoint.keep_every, "also keep multiples of this iteration; 0 = none").min(0);
+  checkpoint.add("keep_every", &c.checkpoint.keep_every, "also keep multiples of this iteration; 0 = none")
+      .min(0);
   Section sampler = table.section("sampler", "How the teacher is sampled");
   sampler.add("solver", &c.sampler.solver,
-              {{"euler", SamplerOptions::Solver::kEuler}, {"unipc", SamplerOptions::Solver::kUniPc}}, "solver");
+              {{"euler", SamplerOptions::Solver::kEuler}, {"unipc", SamplerOptions::Solver::kUniPc}},
+              "solver");
   sampler.add("steps", &c.sampler.steps, "its steps").min(1);
   sampler.add("shift", &c.sampler.shift, "shift of its sigmas").min(1);
   sampler.add("cfg", &c.sampler.cfg, "its guidance scale; 1 = off").min(0);
   sampler.add("grid", &c.sampler.grid,
-              {{"wan", method::SigmaGrid::kWan}, {"diffusers", method::SigmaGrid::kDiffusers}}, "grid of its sigmas");
+              {{"wan", method::SigmaGrid::kWan}, {"diffusers", method::SigmaGrid::kDiffusers}},
+              "grid of its sigmas");
   sampler.add("model_time", &c.sampler.model_time,
               {{"integer", method::ModelTime::kInteger}, {"exact", method::ModelTime::kExact}},
               "time that the network is told");
   sampler.add("batch", &c.sampler.batch, "samples per rank that are computed at once").min(1);
   Section preview = table.section("preview", "Pictures while training");
-  preview.add("every", &c.preview.every, "iterations between previews; 0 = start and end of a stage, -1 = never").min(-1);
+  preview
+      .add("every", &c.preview.every, "iterations between previews; 0 = start and end of a stage, -1 = never")
+      .min(-1);
   preview.add("prompts", &c.preview.prompts, "prompts shown, the first of the data set").min(1).max(64);
 }
 

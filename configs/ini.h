@@ -14,7 +14,7 @@ struct Setting {
 
 /// The settings of an INI file, in order: `[section]`, `key = value`, comments from '#' to the end of line.
 /// Throws kConfig that names the file when it cannot be read, has a line of another form, or sets a key
-/// twice.
+/// twice. Names and values are not looked at.
 std::vector<Setting> read_ini(const std::filesystem::path& file);
 
 }  // namespace tmd::configs

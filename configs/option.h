@@ -28,6 +28,7 @@ struct OptionBinding {
 /// Errors: kConfig that names option, value, legal values and source.
 class Option {
  public:
+  /// What `binding` points to must outlive the option.
   Option(std::string section, std::string key, std::string help, OptionBinding binding);
 
   /// Legal values; for lists they hold for every element.
@@ -46,13 +47,16 @@ class Option {
   const std::string& help() const { return help_; }
   bool is_experiment() const { return is_experiment_; }
 
-  /// "integer, at least 1", "one of fp32, bf16"
+  /// "integer, at least 1", "one of fp32, fp64"
   std::string legal() const;
+  /// The present value. Throws std::logic_error for an enum value without a name.
   std::string text() const { return binding_.text(); }
   const std::string& default_text() const { return default_text_; }
 
-  /// `text` in its normal form, if it is legal. `source` (a file, "command line") is for the message.
+  /// `text` in its normal form; throws kConfig when it is not legal. `source` (a file, "command line") is for
+  /// the message.
   std::string normalised(const std::string& text, const std::string& source) const;
+  /// Sets the variable; throws as normalised, and then leaves it as it was.
   void assign(const std::string& text, const std::string& source);
 
  private:
@@ -71,7 +75,7 @@ class Option {
   bool is_experiment_ = false;
 };
 
-/// Binds a variable of a type that has an OptionCodec.
+/// Binds a variable of a type that has an OptionCodec. `target` must outlive the binding.
 template <class T>
 OptionBinding bind_option(T* target) {
   OptionBinding binding;
@@ -98,7 +102,7 @@ OptionBinding bind_option(T* target) {
   return binding;
 }
 
-/// Binds an enum whose values are written by name.
+/// Binds an enum whose values are written by name. `target` must outlive the binding.
 template <class Enum>
 OptionBinding bind_option(Enum* target, std::vector<std::pair<std::string, Enum>> values) {
   OptionBinding binding;

@@ -28,15 +28,16 @@ struct OptionDifference {
 ///     OptionTable::Section train = table.section("train", "How the networks are trained");
 ///     train.add("global_batch", &config.train.global_batch, "samples per iteration over all ranks").min(1)
 ///         .experiment();
-///     train.add("precision", &config.train.precision, {{"fp32", Precision::kFp32}, {"bf16",
-///     Precision::kBf16}},
-///               "type of the gathered weights");
+///     train.add("precision", &config.train.precision,
+///               {{"fp32", Precision::kFp32}, {"fp64", Precision::kFp64}},
+///               "type of parameters, gradients and compute");
 ///
 /// Variables must outlive the table; what they hold when declared is the default.
 /// Errors: kConfig that names option, value, legal values and source (file or command line); kInternal for a
 /// name declared twice.
 class OptionTable {
  public:
+  /// Valid as long as the table, and so are the options that it adds.
   class Section {
    public:
     /// T is int, int64_t, uint64_t, double, bool, std::string or a std::vector of one of them.
@@ -66,6 +67,7 @@ class OptionTable {
   Section section(const std::string& name, const std::string& help = {});
 
   /// Reads INI files in order; a later file wins. An unknown key is an error that offers the nearest name.
+  /// Throws as read_ini too; what stood before the error is assigned.
   void parse_files(std::span<const std::filesystem::path> files);
 
   /// Takes `--section.key=value` and `--section.key value` out of `arguments` (without the program's name);
@@ -90,7 +92,7 @@ class OptionTable {
 
   /// Compares with a file that `resolved_ini` wrote for an earlier run. A key that the file lacks (it is
   /// older than the option) counts as the default; a key that this table lacks is a difference. Sorted by
-  /// name.
+  /// name. Throws kConfig as read_ini, and for an experiment value of the file that is not legal.
   std::vector<OptionDifference> experiment_differences(const std::filesystem::path& resolved) const;
 
  private:

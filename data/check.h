@@ -21,7 +21,8 @@ struct CheckReport {
   bool is_good() const { return bad.empty(); }
 };
 
-/// Reads and verifies every sample. Throws as DataSet's functions do; bad samples are reported, not thrown.
+/// Reads and verifies every sample, and the first file's negative text when it has one. Bad samples are
+/// reported, not thrown. Throws kData for a bad negative text, kIo when that or the data hash cannot be read.
 CheckReport check_data_set(DataSet& data_set);
 
 /// The report in lines for people; names at most `max_bad` bad samples.

@@ -16,9 +16,10 @@ class Codec {
   virtual ~Codec() = default;
   virtual std::string name() const = 0;
   /// video [3, F, H, W], RGB in [-1, 1], any floating type -> latent [C, T, h, w] of the same type.
-  /// Throws kData when the codec's block size does not divide F, H or W.
+  /// Throws kData for another shape, and when the codec's block size does not divide F, H or W.
   virtual at::Tensor encode(const at::Tensor& video) const = 0;
-  /// latent [C, T, h, w] -> video [3, F, H, W], not clamped. Throws kData when C is not the codec's.
+  /// latent [C, T, h, w] -> video [3, F, H, W] of the same type, not clamped. Throws kData for another shape,
+  /// and when C is not the codec's.
   virtual at::Tensor decode(const at::Tensor& latent) const = 0;
 };
 
@@ -26,7 +27,8 @@ class Codec {
 /// known one whose latents are no pictures (points-2d) or need a learned decoder (wan2.1-vae).
 std::unique_ptr<Codec> make_codec(const std::string& name);
 
-/// (latent - mean) / std and its inverse per channel. latent [..., C, T, H, W]; mean, std [C].
+/// (latent - mean) / std and its inverse per channel. latent [..., C, T, H, W]; mean, std [C], taken in the
+/// latent's type. Throws kInternal when there are not C numbers.
 at::Tensor normalise(const at::Tensor& latent, std::span<const float> mean, std::span<const float> std);
 at::Tensor denormalise(const at::Tensor& latent, std::span<const float> mean, std::span<const float> std);
 

@@ -7,9 +7,9 @@
 // NaN keep their values whatever the processor's flush-to-zero setting is.
 namespace tmd::data {
 
-/// IEEE half precision. Sizes of both spans are equal.
+/// IEEE half precision. Throws kInternal when the spans differ in size.
 void float_from_half(std::span<const uint16_t> half, std::span<float> out);
-/// bfloat16: the upper half of a float.
+/// bfloat16: the upper half of a float. Throws kInternal when the spans differ in size.
 void float_from_bfloat16(std::span<const uint16_t> bfloat16, std::span<float> out);
 
 /// True when no element is infinite or NaN.

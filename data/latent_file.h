@@ -26,7 +26,8 @@ struct StoredSample {
 /// warning). Nothing is verified per sample here: DataSet does. Thread: one at a time per object.
 class LatentFile {
  public:
-  /// Opens and validates. Throws kData as Hdf5File::open and read_latent_header do.
+  /// Opens, validates, and reads text lengths and checksums. Throws as Hdf5File::open and read_latent_header,
+  /// kData also when /text_length holds no integers, kIo when reading fails.
   explicit LatentFile(const std::filesystem::path& path);
 
   const LatentHeader& header() const { return header_; }
@@ -34,20 +35,24 @@ class LatentFile {
   /// "clips.h5 sample 17", for messages.
   std::string sample_name(int64_t index) const;
 
-  /// Throws kIo when HDF5 cannot read the rows.
+  // `index` is a row, 0 to N - 1.
+  /// Throws kIo when HDF5 cannot read the rows, kInternal for another index.
   void read_stored(int64_t index, StoredSample& out) const;
-  /// `stored`, read for `index`, as float32 tensors that own their memory.
+  /// `stored`, read for `index`, as float32 tensors that own their memory; the prompt is read from the file.
+  /// Throws kIo when it cannot be, kInternal when `stored` has another size.
   Sample convert(int64_t index, const StoredSample& stored) const;
   /// Both of the above.
   Sample read_sample(int64_t index) const;
 
   /// Throws kInternal unless header().has_checksum.
   uint64_t stored_checksum(int64_t index) const;
+  /// Of the stored bytes, which it reads: throws as read_stored.
   uint64_t compute_checksum(int64_t index) const;
 
   /// As stored; may lie outside [0, S] in a bad file.
   int64_t text_length(int64_t index) const { return text_lengths_[index]; }
-  /// Throws kData with a hint when the file has none.
+  /// [S, E] float32. Throws kData: none (with a hint), a length outside [0, S], values that are not finite,
+  /// non-zero rows beyond the length, another element type; kIo when it cannot be read.
   TextEmbedding negative_text() const;
 
  private:

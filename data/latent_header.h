@@ -11,6 +11,7 @@ namespace tmd::data {
 
 /// How numbers of /latents, /text and /negative_text are stored.
 enum class StoredType { kFloat16, kFloat32, kBfloat16 };
+/// Bytes of one element.
 size_t size_bytes(StoredType type);
 
 /// What a tmd-latents file (version 1, docs/formats/tmd-latents.md) says about itself.
@@ -29,22 +30,25 @@ struct LatentHeader {
   std::string generator;                                        ///< JSON text; empty: not stated
   bool has_prompts = false, has_negative_text = false, has_checksum = false;
 
+  /// Of one sample: C*T*H*W, 0 without latents.
   int64_t latent_elements() const;
   int64_t text_elements() const { return text_shape[0] * text_shape[1]; }
   bool operator==(const LatentHeader&) const = default;
 };
 
-/// Reads and validates the header; every data set that the header promises has the right shape and type
-/// afterwards. Throws kData: wrong or missing `format`, newer `version`, missing or disagreeing data sets,
-/// unnormalised latents, mean and std that are not C finite numbers (std > 0). A newer program's extra data
-/// sets and attributes are ignored.
+/// Reads and validates the header; every data set that the header promises has the right shape afterwards,
+/// and the right type but for /text_length and the negative text, which are looked at when they are read.
+/// Throws kData: wrong or missing `format`, a `version` other than 1, missing or disagreeing data sets,
+/// unnormalised latents, mean and std that are not C finite numbers (std > 0), a `generator` that is no JSON.
+/// Other data sets and attributes are ignored. Logs a warning for compressed data.
 LatentHeader read_latent_header(const Hdf5File& file);
 
-/// Writes the attributes of the file's root (the data sets are the writer's).
+/// Writes the attributes of the file's root (the data sets are the writer's); what is not stated is left out.
+/// Throws kIo, also when an attribute exists.
 void write_latent_attributes(Hdf5File& file, const LatentHeader& header);
 
-/// The stored type of a data set of numbers: uint16 with attribute dtype="bfloat16" is bfloat16. Throws
-/// kData.
+/// The stored type of a data set of numbers: uint16 with attribute dtype="bfloat16" is bfloat16. Throws kData
+/// for any other type.
 StoredType stored_type(const Hdf5Dataset& dataset);
 
 }  // namespace tmd::data

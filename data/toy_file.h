@@ -8,7 +8,7 @@
 #include "data/toy_shapes.h"
 
 // Toy sets as tmd-latents files (float32, sealed), so that they take the same way to the trainer as real
-// data.
+// data. A file of that name is replaced once the new one is complete. `count` >= 1 (kInternal).
 namespace tmd::data {
 
 /// `count` points from index `first` on: codec points-2d, latents [count, 2, 1, 1, 1], text [count, 1, 4] of
@@ -31,7 +31,8 @@ struct ChannelStatistics {
 /// share one normalisation.
 ChannelStatistics toy_shapes_statistics(const ToyShapesSpec& spec);
 
-/// /label of a file that write_toy_shapes made. Throws kData when there is none or its shape is wrong.
+/// /label of a file that write_toy_shapes made, one per sample. Throws kData when there is none or its shape
+/// or type is wrong; and as Hdf5File::open.
 std::vector<ShapeLabel> read_toy_labels(const std::filesystem::path& path);
 
 }  // namespace tmd::data

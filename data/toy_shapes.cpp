@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -135,6 +136,8 @@ void ToyShapesSpec::validate() const {
           "at least one shape, motion and speed expected");
   require(colours >= 1 && colours <= kToyColours,
           fmt::format("colours is {}, expected 1 to {}", colours, kToyColours));
+  require(std::ranges::is_sorted(speeds, std::less_equal<>()) && speeds.front() > 0,
+          "speeds ascend and are above 0");
   require(speeds.size() == 1 || std::ranges::count(motions, ToyMotion::kStill) == 0,
           "'still' has no speed to caption");
   require(radius_min > 0 && radius_max >= radius_min,

@@ -33,6 +33,7 @@ std::string_view name(ToyMotion motion);
 std::span<const std::array<double, 2>> directions(ToyMotion motion);
 
 inline constexpr int64_t kToyColours = 4;
+/// `colour`: 0 to kToyColours - 1; both throw std::out_of_range otherwise.
 std::string_view toy_colour_name(int64_t colour);
 /// RGB in [0, 1] at full brightness.
 std::array<double, 3> toy_colour(int64_t colour);
@@ -45,7 +46,7 @@ struct ToyShapesSpec {
   std::vector<ToyShape> shapes = {ToyShape::kWideBar, ToyShape::kTallBar};
   int64_t colours = 4;  ///< the first ones of the palette
   std::vector<ToyMotion> motions = {ToyMotion::kHorizontal, ToyMotion::kVertical, ToyMotion::kStill};
-  std::vector<double> speeds = {1.0};         ///< pixels per frame
+  std::vector<double> speeds = {1.0};         ///< pixels per frame, ascending (not checked)
   double radius_min = 2.6, radius_max = 2.8;  ///< pixels
   double brightness_min = 0.8;                ///< up to 1
   double edge_width = 1.5;                    ///< pixels over which the edge fades; 1 is a sharp edge
@@ -87,7 +88,9 @@ struct ToyShapesSample {
 /// Number of different captions, and the label of caption 0 to count - 1 (speed fastest).
 int64_t toy_caption_count(const ToyShapesSpec& spec);
 ShapeLabel toy_caption_label(const ToyShapesSpec& spec, int64_t caption);
-/// Shape, colour, motion and, with more than one speed, speed: "disc red left slow".
+/// Shape, colour, motion and, with more than one speed, speed: "disc red left slow". Two speeds are slow and
+/// fast, more are speed0, speed1, ... Throws std::out_of_range for a label that is not of the spec, as
+/// toy_velocity and render_toy_shape do.
 std::vector<std::string> toy_caption_words(const ToyShapesSpec& spec, const ShapeLabel& label);
 
 /// Share of a pixel that the shape covers: 1/2 - distance to the edge / edge_width, clamped to [0, 1]. (dx,
@@ -98,7 +101,7 @@ double toy_coverage(ToyShape shape, double dx, double dy, double radius, double 
 std::array<double, 2> toy_velocity(const ToyShapesSpec& spec, const ShapeLabel& label,
                                    const ShapeJitter& jitter);
 
-/// [3, frames, size, size] float32 in [-1, 1]: -1 + 2 * colour * brightness * coverage.
+/// [3, frames, size, size] float32 in [-1, 1]: -1 + 2 * colour * brightness * coverage. `spec` is valid.
 at::Tensor render_toy_shape(const ToyShapesSpec& spec, const ShapeLabel& label, const ShapeJitter& jitter);
 
 /// Label and jitter of sample `index` of the endless set, and its video: pure functions of (spec, seed,

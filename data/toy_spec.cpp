@@ -15,7 +15,7 @@ using nlohmann::json;
 json generator_of(const LatentHeader& header, const char* name) {
   if (header.generator.empty()) return nullptr;
   const json generator = json::parse(header.generator, nullptr, /*allow_exceptions=*/false);
-  return generator.is_object() && generator.value("toy", "") == name ? generator : json(nullptr);
+  return generator.is_object() && generator.value("toy", json()) == json(name) ? generator : json(nullptr);
 }
 
 template <class Enum>
@@ -38,12 +38,12 @@ std::optional<ToyShapesSpec> toy_shapes_spec(const LatentHeader& header) {
     ToyShapesSpec spec;
     spec.frames = header.video_frames;
     spec.size = header.video_height;
-    spec.shapes = named(g.at("shapes"), {ToyShape::kDisc, ToyShape::kSquare, ToyShape::kTriangle, ToyShape::kCross,
-                                         ToyShape::kWideBar, ToyShape::kTallBar});
-    spec.motions = named(g.at("motions"), {ToyMotion::kRight, ToyMotion::kLeft, ToyMotion::kDown, ToyMotion::kUp,
-                                           ToyMotion::kDownRight, ToyMotion::kUpRight, ToyMotion::kDownLeft,
-                                           ToyMotion::kUpLeft, ToyMotion::kHorizontal, ToyMotion::kVertical,
-                                           ToyMotion::kStill});
+    spec.shapes = named(g.at("shapes"), {ToyShape::kDisc, ToyShape::kSquare, ToyShape::kTriangle,
+                                         ToyShape::kCross, ToyShape::kWideBar, ToyShape::kTallBar});
+    spec.motions = named(g.at("motions"), {ToyMotion::kRight, ToyMotion::kLeft, ToyMotion::kDown,
+                                           ToyMotion::kUp, ToyMotion::kDownRight, ToyMotion::kUpRight,
+                                           ToyMotion::kDownLeft, ToyMotion::kUpLeft, ToyMotion::kHorizontal,
+                                           ToyMotion::kVertical, ToyMotion::kStill});
     spec.colours = g.at("colours");
     spec.speeds = g.at("speeds").get<std::vector<double>>();
     spec.radius_min = g.at("radius").at(0);
@@ -62,7 +62,10 @@ std::optional<ToyShapesSpec> toy_shapes_spec(const LatentHeader& header) {
 std::optional<ToyMixtureSpec> toy_mixture_spec(const LatentHeader& header) {
   const json g = generator_of(header, "mixture");
   if (g.is_null()) return std::nullopt;
-  return ToyMixtureSpec{.equal_weights = g.value("equal_weights", true)};
+  const json equal = g.value("equal_weights", json(true));
+  check(equal.is_boolean(), ErrorKind::kData,
+        "the generator of the toy file is garbled: equal_weights is " + equal.dump());
+  return ToyMixtureSpec{.equal_weights = equal.get<bool>()};
 }
 
 }  // namespace tmd::data

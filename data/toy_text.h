@@ -20,7 +20,7 @@ inline constexpr std::string_view kToyTextEncoder = "toy-words";
 /// word (number i does not depend on `features`).
 at::Tensor toy_word_vector(std::string_view word, int64_t features);
 
-/// A caption as a text embedding [rows, features]: one row per word, zero rows after them.
+/// A caption as a text embedding [rows, features] float32: one row per word, zero rows after them.
 /// Throws kConfig when there are more words than rows.
 TextEmbedding embed_toy_words(std::span<const std::string> words, int64_t rows, int64_t features);
 

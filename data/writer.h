@@ -19,7 +19,7 @@ namespace tmd::data {
 class LatentWriter {
  public:
   /// `header` decides everything: element types, and by its flags whether latents, prompts, negative text and
-  /// checksums are written. Throws kIo.
+  /// checksums are written. Throws kIo, kInternal for a header without samples, text or C means and stds.
   LatentWriter(const std::filesystem::path& path, LatentHeader header);
   LatentWriter(const LatentWriter&) = delete;
   LatentWriter& operator=(const LatentWriter&) = delete;
@@ -27,13 +27,16 @@ class LatentWriter {
 
   /// Writes row `index`; tensors of any floating type, shapes as the header says. Each row is written once,
   /// in any order. Throws kData when a value does not fit the stored type (not finite after conversion), kIo,
-  /// kInternal.
+  /// kInternal for a row out of range or written already, another shape, a text length outside [0, S].
   void write(int64_t index, const Sample& sample);
+  /// Once, when the header promises one (kInternal otherwise). Throws as write.
   void write_negative_text(const TextEmbedding& negative);
-  /// An extra data set [N, columns] of int32 that readers of the format ignore, e.g. labels.
+  /// An extra data set [N, columns] of int32 that readers of the format ignore, e.g. labels. Throws kIo,
+  /// kInternal for another count of values.
   void write_integers(const std::string& name, int64_t columns, std::span<const int32_t> values);
 
-  /// Makes the file visible under its name. Throws kInternal when rows or the negative text are missing, kIo.
+  /// Makes the file visible under its name; replaces one of the same name. Once. Throws kInternal when rows
+  /// or the negative text are missing, kIo.
   void finish();
 
  private:
@@ -48,8 +51,8 @@ class LatentWriter {
   bool is_finished_ = false;
 };
 
-/// Adds /checksum to an existing file, in place, after all samples have been read. Returns the number of
-/// samples. Throws kData when the file is no tmd-latents file or is sealed already, kIo.
+/// Adds /checksum to an existing file, in place, after all samples have been read (not verified). Returns the
+/// number of samples. Throws kData when the file is no tmd-latents file or is sealed already, kIo.
 int64_t seal_file(const std::filesystem::path& path);
 
 }  // namespace tmd::data

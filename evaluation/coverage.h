@@ -14,8 +14,8 @@ struct NeighbourShares {
 
 /// k-nearest-neighbour coverage (Naeem et al. 2020, Eq. 10) and precision (Kynkäänniemi et al. 2019, Eq. 2).
 /// The ball of a real point reaches to its k-th nearest other real point.
-/// `real`: [N, D], `generated`: [M, D] on a common scale (feature_scale.h). Throws kInternal when D differs
-/// or N <= k; see point_set for bad values. Memory: blocks of 512 rows of the distance matrix.
+/// `real`: [N, D], `generated`: [M, D] on a common scale (feature_scale.h). Throws kInternal when D differs,
+/// k < 1 or N <= k; see point_set for bad values. Memory: blocks of 512 rows of the distance matrix.
 NeighbourShares neighbour_shares(const at::Tensor& real, const at::Tensor& generated, int64_t k = 5);
 
 }  // namespace tmd::evaluation

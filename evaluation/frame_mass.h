@@ -19,8 +19,8 @@ struct FrameMass {
   std::array<double, 3> colour = {};  ///< sum of mass * RGB
 };
 
-/// Frame `frame` of `video` [3, F, S, S] float32 in [-1, 1], contiguous on the host; values outside are
-/// clamped. `background` is in [0, 1).
+/// Frame `frame` of `video` [3, F, S, S] float32 in [-1, 1], contiguous on the host (not checked); values
+/// outside are clamped. `background` is in [0, 1).
 FrameMass measure_frame(const at::Tensor& video, int64_t frame, double background);
 
 /// Pixel counts of the bright regions of a frame (8-connected, brightness above `threshold`), largest first.

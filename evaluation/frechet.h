@@ -18,6 +18,7 @@ GaussianFit fit_gaussian(const at::Tensor& features);
 /// The last trace is computed as the sum of singular values of A^1/2 B^1/2, which keeps the full precision of
 /// small ones; singular covariances are legal. Throws kInternal when D differs.
 double frechet_distance(const GaussianFit& a, const GaussianFit& b);
+/// Of the fits of two feature sets [N, D] and [M, D]; throws as fit_gaussian too.
 double frechet_distance(const at::Tensor& features_a, const at::Tensor& features_b);
 
 }  // namespace tmd::evaluation

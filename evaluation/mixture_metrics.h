@@ -23,10 +23,11 @@ struct MixtureMetrics {
 };
 
 /// `points`: [N, 2] unscaled, or [N, 2, 1, 1, 1]; compared with N real points of `seed`, which should not be
-/// that of the training set. A point belongs to its nearest mode; junk covers none. Throws kInternal for
-/// another shape, kDiverged for values that are not finite.
+/// that of the training set; the floors take the N points after them. A point belongs to its nearest mode;
+/// junk covers none. Throws kInternal for another shape, kDiverged for values that are not finite.
 MixtureMetrics measure_mixture(const at::Tensor& points, const data::ToyMixtureSpec& spec, uint64_t seed);
 
+/// One key per member, and "modes", their number.
 nlohmann::json to_json(const MixtureMetrics& metrics);
 /// Column titles and one row of cells of the printed table, equally many.
 std::vector<std::string> mixture_metric_headings();

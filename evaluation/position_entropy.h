@@ -15,7 +15,7 @@ double position_entropy(std::span<const ShapeReading> readings, int64_t size);
 /// Mean over prompts of the entropy inside each: sees that every prompt has one layout while all of them
 /// together look varied. Prompts with fewer than `at_least` samples are left out; nothing when none is left.
 /// Biased low by few samples per prompt, so it means something only as a ratio to a real set with the same
-/// labels. `labels` belong to `readings`.
+/// labels. `labels`: one per reading, in their order.
 std::optional<double> prompt_position_entropy(std::span<const ShapeReading> readings,
                                               std::span<const data::ShapeLabel> labels, int64_t size,
                                               int64_t at_least = 4);

@@ -42,6 +42,7 @@ ShapeEvaluation::ShapeEvaluation(const data::ToyShapesSpec& spec, std::vector<da
   reference_ = summarise_real(seed, 0);
   const at::Tensor features = rules_.features(reference_.readings);
   scale_ = fit_feature_scale(features, rules_.smallest_scales());
+  scale_.scale /= at::tensor(rules_.feature_weights(), at::kDouble);
   reference_features_ = scale_.apply(features);
   reference_fit_ = fit_gaussian(reference_features_);
   real_ = compare(summarise_real(seed, count));

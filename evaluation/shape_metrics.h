@@ -46,8 +46,8 @@ struct ShapeMetrics {
 class ShapeEvaluation {
  public:
   /// Renders two real sets, the reference and the one of the floors, from `seed`, which should not be that of
-  /// the training set. `labels`: one per sample, more than 5. Throws kConfig for a bad spec, kInternal for
-  /// too few labels.
+  /// the training set. `labels`: one per sample, more than 5, each of the spec. Throws kConfig for a bad
+  /// spec, kInternal for too few labels.
   ShapeEvaluation(const data::ToyShapesSpec& spec, std::vector<data::ShapeLabel> labels, uint64_t seed);
 
   /// `videos`: [labels, 3, frames, size, size] in [-1, 1], sample i made from caption i. Throws kInternal for

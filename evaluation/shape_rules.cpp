@@ -12,6 +12,8 @@
 namespace tmd::evaluation {
 namespace {
 
+constexpr double kPathWeight = 3;
+
 struct LineFit {
   double start, slope, mean, residual;  // residual: mean square distance
 };
@@ -194,10 +196,16 @@ at::Tensor ShapeRules::features(std::span<const ShapeReading> readings) const {
   return at::tensor(rows, at::kDouble).view({static_cast<int64_t>(readings.size()), -1});
 }
 
+std::vector<double> ShapeRules::feature_weights() const {
+  std::vector<double> weights(spec_.shapes.size() + 3, 1.0);
+  weights.insert(weights.end(), {kPathWeight, kPathWeight, kPathWeight, kPathWeight, 1, 1});
+  return weights;
+}
+
 std::vector<double> ShapeRules::smallest_scales() const {
   const double radius = (spec_.radius_min + spec_.radius_max) / 2;
   std::vector<double> scales(spec_.shapes.size(), 0.1);
-  scales.insert(scales.end(), {0.1, 0.1, 0.1, 1, 1, 0.1, 0.1, 0.5, 0.1 * std::numbers::pi * radius * radius});
+  scales.insert(scales.end(), {0.1, 0.1, 0.1, 1, 1, 0.1, 0.1, 0.2, 0.1 * std::numbers::pi * radius * radius});
   return scales;
 }
 

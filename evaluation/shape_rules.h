@@ -59,23 +59,27 @@ struct ShapeVerdict {
 /// Thread: any; immutable after construction.
 class ShapeRules {
  public:
+  /// `spec` is valid (ToyShapesSpec::validate) and is copied.
   explicit ShapeRules(const data::ToyShapesSpec& spec, const ShapeRuleOptions& options = {});
 
   /// `video`: [3, frames, size, size] in [-1, 1], any element type. Throws kInternal for another shape.
   ShapeReading read(const at::Tensor& video) const;
-  /// `videos`: [N, 3, frames, size, size].
+  /// `videos`: [N, 3, frames, size, size]. Throws as read.
   std::vector<ShapeReading> read_all(const at::Tensor& videos) const;
 
   /// A video that does not show exactly one object in each frame is wrong in every part.
   ShapeVerdict judge(const ShapeReading& reading, const data::ShapeLabel& label) const;
 
   /// Features of a reading, K shapes + 9: K shape correlations; mean red, green, blue; x0, y0; vx, vy;
-  /// residual; mass. Returns [N, K + 9] float64. No feature knows the caption, so distances in this space see
-  /// what is shown, not whether it was asked for.
+  /// residual; mass. Returns [N, K + 9] float64; N >= 1. No feature knows the caption, so distances in this
+  /// space see what is shown, not whether it was asked for.
   at::Tensor features(std::span<const ShapeReading> readings) const;
-  /// Smallest scale of each feature (fit_feature_scale): 0.1 of correlation, 0.1 of colour, 1 pixel of
-  /// place, 0.1 px/frame, 0.5 px of residual, a tenth of the mass of a disc.
+  /// Smallest scale of each of the K + 9 features (fit_feature_scale): 0.1 of correlation, 0.1 of colour, 1
+  /// pixel of place, 0.1 px/frame, 0.2 px of residual, a tenth of the mass of a disc.
   std::vector<double> smallest_scales() const;
+  /// How much each feature counts in distances, after scaling: the path (x0, y0, vx, vy) 3, the others 1. Nine
+  /// of the features say how the object looks; with equal weights they hide a set of slow or misplaced paths.
+  std::vector<double> feature_weights() const;
 
   const data::ToyShapesSpec& spec() const { return spec_; }
 

@@ -9,6 +9,8 @@
 
 namespace tmd::evaluation {
 
+/// One key per member but joint_hits; null for a ratio that there is not. The interval is joint, joint_low,
+/// joint_high.
 nlohmann::json to_json(const ShapeMetrics& metrics);
 /// Column titles and one row of cells of the printed table, equally many.
 std::vector<std::string> shape_metric_headings();

@@ -13,12 +13,14 @@ namespace tmd::evaluation {
 class ShapeTemplates {
  public:
   /// `background` as in measure_frame: the templates are what an object of mean brightness leaves above it.
+  /// `spec` is valid; nothing of it is kept.
   ShapeTemplates(const data::ToyShapesSpec& spec, double background);
 
   int64_t radii() const { return kRadii; }
 
   /// Correlation coefficient, over all pixels of the frame, of its mass with shape number `shape` of the spec
-  /// at radius number `radius`, both centroids in the same place. 0 for a frame without mass or contrast.
+  /// at radius number `radius` (0 to radii() - 1, from radius_min to radius_max), both centroids in the same
+  /// place. 0 for a frame without mass or contrast.
   double correlation(const FrameMass& frame, int64_t shape, int64_t radius) const;
 
   /// Pixels of `shape` at radius number `radius` above `threshold` (a brightness), at mean brightness.

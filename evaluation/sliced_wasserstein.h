@@ -20,7 +20,7 @@ SlicedDistance sliced_wasserstein(const at::Tensor& a, const at::Tensor& b, int6
                                   uint64_t seed);
 
 /// The same in one dimension for ascending values; unequal counts are coupled quantile by quantile.
-/// `w2` is the 2-Wasserstein distance itself.
+/// `w2` is the 2-Wasserstein distance itself. Neither set is empty (not checked).
 SlicedDistance sorted_wasserstein(std::span<const double> a, std::span<const double> b);
 
 }  // namespace tmd::evaluation

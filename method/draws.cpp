@@ -7,7 +7,8 @@ namespace tmd::method {
 namespace {
 
 PhiloxStream stream(const DrawKey& key, int64_t row, Purpose purpose) {
-  return PhiloxStream(key.seed, key.iteration, static_cast<uint64_t>(key.slots[static_cast<size_t>(row)]), purpose);
+  return PhiloxStream(key.seed, key.iteration, static_cast<uint64_t>(key.slots[static_cast<size_t>(row)]),
+                      purpose);
 }
 
 at::Tensor normal_like(const DrawKey& key, Purpose purpose, const at::Tensor& x) {
@@ -74,24 +75,26 @@ TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const Teacher
 
 Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Options& options,
                         const DrawShares& shares) {
-  return {.x_1 = normal_like(key, Purpose::kOuterNoise, x),
-          .y_1 = normal_like(key, Purpose::kInnerNoise, x),
-          .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
-          .s_uniform = draw_uniform(key, Purpose::kInnerTime, options.s_low, options.s_high),
-          .flow_matching = draw_bernoulli(key, Purpose::kFlowMatching, shares.flow_matching),
-          .drop_condition = draw_bernoulli(key, Purpose::kConditionDrop, shares.condition_drop)};
+  return {
+      .x_1 = normal_like(key, Purpose::kOuterNoise, x),
+      .y_1 = normal_like(key, Purpose::kInnerNoise, x),
+      .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
+      .s_uniform = draw_uniform(key, Purpose::kInnerTime, options.s_low, options.s_high),
+      .flow_matching = draw_bernoulli(key, Purpose::kFlowMatching, shares.flow_matching),
+      .drop_condition = draw_bernoulli(key, Purpose::kConditionDrop, shares.condition_drop)};
 }
 
 Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Options& options,
                         const DropoutShape& dropout) {
-  Stage2Draws draws{.x_1 = normal_like(key, Purpose::kOuterNoise, x),
-                    .y_1 = normal_like(key, Purpose::kInnerNoise, x),
-                    .epsilon = normal_like(key, Purpose::kDiffusionNoise, x),
-                    .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
-                    .td_uniform = draw_uniform(key, Purpose::kDiffusionTime, options.td_low, options.td_high),
-                    .keep_fake = {},
-                    .keep_real = {},
-                    .r1_noise = {}};
+  Stage2Draws draws{
+      .x_1 = normal_like(key, Purpose::kOuterNoise, x),
+      .y_1 = normal_like(key, Purpose::kInnerNoise, x),
+      .epsilon = normal_like(key, Purpose::kDiffusionNoise, x),
+      .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
+      .td_uniform = draw_uniform(key, Purpose::kDiffusionTime, options.td_low, options.td_high),
+      .keep_fake = {},
+      .keep_real = {},
+      .r1_noise = {}};
   for (int head = 0; head < dropout.heads; ++head) {
     draws.keep_fake.push_back(
         draw_keep_mask(key, Purpose::kDropoutFake, head, dropout.hidden, dropout.dropout, x.scalar_type()));

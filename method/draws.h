@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "base/philox.h"
 #include "method/stage1.h"
@@ -13,25 +13,27 @@
 
 namespace tmd::method {
 
-/// Names the random numbers of one iteration. Everything that a step draws is a function of (seed, iteration, sample
-/// slot in the global batch, purpose), so it does not depend on ranks, micro-batches or restarts.
+/// Names the random numbers of one iteration. Everything that a step draws is a function of (seed, iteration,
+/// sample slot in the global batch, purpose), so it does not depend on ranks, micro-batches or restarts.
+/// Limits: those of PhiloxStream, with the slot as its sample.
 struct DrawKey {
   uint64_t seed = 0;
   uint64_t iteration = 0;
-  std::span<const int64_t> slots;  ///< slots of the global batch that the rows belong to
+  std::span<const int64_t> slots;  ///< [rows], slots of the global batch that the rows belong to; borrowed
 
   int64_t rows() const { return static_cast<int64_t>(slots.size()); }
 };
 
-/// N(0, 1) of shape [rows, shape...] and element type `type`.
+/// N(0, 1) of shape [rows, shape...] and element type `type`: float64, or float32 (the same, rounded).
 at::Tensor draw_normal(const DrawKey& key, Purpose purpose, at::IntArrayRef shape, at::ScalarType type);
-/// Uniform in [low, high], [rows] float64.
+/// Uniform in [low, high), [rows] float64.
 at::Tensor draw_uniform(const DrawKey& key, Purpose purpose, double low, double high);
 /// True with probability p, [rows] bool.
 at::Tensor draw_bernoulli(const DrawKey& key, Purpose purpose, double p);
 /// Uniform integers in 1 .. n, [rows] int64.
 at::Tensor draw_index(const DrawKey& key, Purpose purpose, int64_t n);
-/// 1 with probability 1 - dropout, else 0; [rows, width] of `type`. `head` keeps the masks of several heads apart.
+/// 1 with probability 1 - dropout, else 0; [rows, width] of `type`. `head` (0, 1, ...) keeps the masks of
+/// several heads apart, which have equal widths.
 at::Tensor draw_keep_mask(const DrawKey& key, Purpose purpose, int head, int64_t width, double dropout,
                           at::ScalarType type);
 
@@ -41,15 +43,19 @@ struct DrawShares {
   double condition_drop = 0.1;  ///< text replaced by the negative prompt
 };
 
-TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const TeacherOptions& options, double condition_drop);
+/// All draws of one step for data `x`, a latent Z whose B is key.rows(); only its shape and type matter.
+TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const TeacherOptions& options,
+                          double condition_drop);
 Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Options& options,
                         const DrawShares& shares);
 
+/// Of the masks of the critic step.
 struct DropoutShape {
-  int heads = 0;         ///< 0 = no discriminator, no masks
-  int64_t hidden = 0;
-  double dropout = 0;
+  int heads = 0;       ///< 0 = no discriminator, no masks
+  int64_t hidden = 0;  ///< width of each mask
+  double dropout = 0;  ///< probability of 0
 };
+/// The same; dropout.heads masks each in keep_fake and keep_real, r1_noise undefined unless r1_weight > 0.
 Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Options& options,
                         const DropoutShape& dropout);
 

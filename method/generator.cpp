@@ -5,11 +5,12 @@
 namespace tmd::method {
 
 at::Tensor inner_flow(StudentNetwork& student, const StudentNetwork::MainFeature& m, const at::Tensor& y_1,
-                      const std::vector<double>& grid_s, InnerTrace* trace) {
+                      const std::vector<double>& grid_s, InnerVelocity velocity, InnerTrace* trace) {
   const auto batch_of = [&y_1](double value) { return at::full({y_1.size(0)}, value, at::kDouble); };
   at::Tensor y = y_1;
   for (size_t j = grid_s.size() - 1; j >= 1; --j) {
-    const at::Tensor head = student.head(y, batch_of(grid_s[j]), batch_of(grid_s[j - 1]), m);
+    const double r = grid_s[velocity == InnerVelocity::kAverage ? j - 1 : j];
+    const at::Tensor head = student.head(y, batch_of(grid_s[j]), batch_of(r), m);
     const double step = grid_s[j] - grid_s[j - 1];
     y = y - step * (y_1 - head);
     if (trace) {
@@ -22,11 +23,11 @@ at::Tensor inner_flow(StudentNetwork& student, const StudentNetwork::MainFeature
 
 at::Tensor TmdGenerator::outer_velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text,
                                         const at::Tensor& y_1) {
-  return inner_flow(student_, student_.backbone(x_t, t, text), y_1, grid_s_, trace_);
+  return inner_flow(student_, student_.backbone(x_t, t, text), y_1, grid_s_, velocity_, trace_);
 }
 
-at::Tensor VelocityGenerator::outer_velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text,
-                                             const at::Tensor& y_1) {
+at::Tensor VelocityGenerator::outer_velocity(const at::Tensor& x_t, const at::Tensor& t,
+                                             const at::Tensor& text, const at::Tensor& y_1) {
   (void)y_1;
   return network_.velocity(x_t, t, text);
 }

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "method/networks.h"
 
@@ -11,7 +11,7 @@ namespace tmd::method {
 
 /// Which clean sample a prediction y_hat of y = x_1 - x stands for.
 enum class XHat {
-  kXtMinusTy,  ///< x_t - t y_hat: what the sampler returns in its last step
+  kXtMinusTy,  ///< x_t - t y_hat: what the sampler returns in its last step (TMD Eq. 4, 17)
   kX1MinusY,   ///< x_1 - y_hat, as printed in TMD Eq. 15
 };
 
@@ -19,41 +19,56 @@ enum class XHat {
 class Generator {
  public:
   virtual ~Generator() = default;
-  /// y_hat(x_t, t, c) with inner noise y_1 (ignored by generators without an inner flow). Shapes Z, [B], text, Z.
+  /// y_hat(x_t, t, c), Z, with inner noise y_1 (ignored by generators without an inner flow): x_t Z, t [B]
+  /// float64, text [B, S, E], y_1 Z. Gradients flow to the network unless they are off.
+  /// Collective over: the ranks that the network is cut over.
   virtual at::Tensor outer_velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text,
                                     const at::Tensor& y_1) = 0;
 };
 
 /// Inner states and head outputs of a rollout, noise side first, for diagnostics and comparisons.
 struct InnerTrace {
-  std::vector<at::Tensor> heads;   // N tensors Z
-  std::vector<at::Tensor> states;  // N tensors Z, y after each step
+  std::vector<at::Tensor> heads;   ///< N tensors Z, detached
+  std::vector<at::Tensor> states;  ///< N tensors Z, y after each step, detached
 };
 
-/// Rolls the flow head out on a grid 0 = s_0 < ... < s_N (TMD Eq. 12 to 15, Algorithms 1 and 2):
-///   y <- y_1;  for j = N .. 1:  y <- y - (s_j - s_{j-1}) (y_1 - head(y, s_j, s_{j-1}; m))
-/// The minus sign is the one that follows from Eq. 5, 7 and 8; Eq. 13 prints plus. Gradients flow through all steps.
-at::Tensor inner_flow(StudentNetwork& student, const StudentNetwork::MainFeature& m, const at::Tensor& y_1,
-                      const std::vector<double>& grid_s, InnerTrace* trace = nullptr);
+/// What the head was trained to estimate: average velocities from s to r (MeanFlow), or, after plain
+/// transition matching, only the instantaneous ones at r = s.
+enum class InnerVelocity { kAverage, kInstantaneous };
 
-/// TMD: backbone once, then the inner flow.
+/// Rolls the flow head out on a grid 0 = s_0 < ... < s_N (TMD Eq. 12 to 15, Algorithms 1 and 2):
+///   y <- y_1;  for j = N .. 1:  y <- y - (s_j - s_{j-1}) (y_1 - head(y, s_j, r; m)),  r = s_{j-1}
+/// With InnerVelocity::kInstantaneous r = s_j: Euler steps of the inner flow.
+/// The minus sign is the one that follows from Eq. 5, 7 and 8; Eq. 13 prints plus. Gradients flow through all
+/// steps and into m. y_1 Z, `grid_s` the N + 1 points in ascending order; returns y_hat, Z of the type of
+/// y_1, in which the steps are computed. Appends to `trace` unless it is null.
+at::Tensor inner_flow(StudentNetwork& student, const StudentNetwork::MainFeature& m, const at::Tensor& y_1,
+                      const std::vector<double>& grid_s, InnerVelocity velocity = InnerVelocity::kAverage,
+                      InnerTrace* trace = nullptr);
+
+/// TMD: backbone once, then the inner flow (TMD Algorithm 1).
 class TmdGenerator : public Generator {
  public:
-  /// Keeps a reference to `student`.
-  TmdGenerator(StudentNetwork& student, std::vector<double> grid_s) : student_(student), grid_s_(std::move(grid_s)) {}
+  /// Keeps a reference to `student`, which must outlive it, and a copy of the grid 0 = s_0 < ... < s_N.
+  TmdGenerator(StudentNetwork& student, std::vector<double> grid_s,
+               InnerVelocity velocity = InnerVelocity::kAverage)
+      : student_(student), grid_s_(std::move(grid_s)), velocity_(velocity) {}
   at::Tensor outer_velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text,
                             const at::Tensor& y_1) override;
+  /// Later rollouts are appended to `trace`, which must live as long; null switches that off.
   void set_trace(InnerTrace* trace) { trace_ = trace; }
 
  private:
   StudentNetwork& student_;
   std::vector<double> grid_s_;
+  InnerVelocity velocity_;
   InnerTrace* trace_ = nullptr;
 };
 
 /// DMD2-v (TMD Sec. 2, Eq. 17): the velocity network itself, x_hat = x_t - t v.
 class VelocityGenerator : public Generator {
  public:
+  /// Keeps a reference to `network`, which must outlive it.
   explicit VelocityGenerator(VelocityNetwork& network) : network_(network) {}
   at::Tensor outer_velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text,
                             const at::Tensor& y_1) override;

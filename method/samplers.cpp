@@ -1,9 +1,9 @@
 #include "method/samplers.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <cmath>
+
+#include <ATen/ATen.h>
 
 #include "method/flow.h"
 
@@ -11,8 +11,9 @@ namespace tmd::method {
 namespace {
 
 // Guided velocity at sigma, float64.
-at::Tensor guided_velocity(VelocityNetwork& teacher, const at::Tensor& x, double sigma, const at::Tensor& text,
-                           const at::Tensor& negative_text, const GuidanceOptions& options) {
+at::Tensor guided_velocity(VelocityNetwork& teacher, const at::Tensor& x, double sigma,
+                           const at::Tensor& text, const at::Tensor& negative_text,
+                           const GuidanceOptions& options) {
   const double time = options.model_time == ModelTime::kInteger ? std::floor(1000 * sigma) / 1000 : sigma;
   const at::Tensor t = at::full({x.size(0)}, time, at::kDouble);
   const at::Tensor conditional = teacher.velocity(x, t, text);
@@ -27,8 +28,8 @@ double log_snr_half(double sigma) { return std::log((1 - sigma) / sigma); }  // 
 struct UniPcHistory {
   std::vector<at::Tensor> clean;  // estimates m at the uncorrected states
   std::vector<double> sigma;
-  at::Tensor x;                   // corrected state that the last predictor started from
-  int order = 1;                  // of that predictor
+  at::Tensor x;   // corrected state that the last predictor started from
+  int order = 1;  // of that predictor
 };
 
 at::Tensor unipc_correct(const UniPcHistory& h, const at::Tensor& clean, double sigma) {
@@ -93,7 +94,8 @@ at::Tensor sample_unipc(VelocityNetwork& teacher, const at::Tensor& x, const at:
 
 at::Tensor sample_student_steps(Generator& generator, const at::Tensor& x, const at::Tensor& text,
                                 const std::vector<double>& grid_t,
-                                const std::function<at::Tensor(int)>& inner_noise, const StepObserver& observe) {
+                                const std::function<at::Tensor(int)>& inner_noise,
+                                const StepObserver& observe) {
   const at::NoGradGuard no_grad;
   at::Tensor state = x;
   for (int i = static_cast<int>(grid_t.size()) - 1; i >= 1; --i) {

@@ -4,10 +4,14 @@ namespace tmd::method {
 
 std::string_view name(Phase phase) {
   switch (phase) {
-    case Phase::kTeacher: return "teacher";
-    case Phase::kStage1: return "stage1";
-    case Phase::kStudent: return "student";
-    case Phase::kCritic: return "critic";
+    case Phase::kTeacher:
+      return "teacher";
+    case Phase::kStage1:
+      return "stage1";
+    case Phase::kStudent:
+      return "student";
+    case Phase::kCritic:
+      return "critic";
   }
   return "";
 }

@@ -9,8 +9,8 @@ namespace tmd::method {
 enum class Phase { kTeacher, kStage1, kStudent, kCritic };
 std::string_view name(Phase phase);
 
-/// Stage 2 (TMD Table 7, "student every 5th iteration"): iterations count from 1; every `student_every`-th updates the
-/// student, the others fake score and discriminator.
+/// Stage 2 (TMD Table 7, "student every 5th iteration"): iterations count from 1; every `student_every`-th
+/// (>= 1) updates the student, the others fake score and discriminator.
 Phase stage2_phase(int64_t iteration_in_stage, int64_t student_every);
 
 /// Student updates among the first `iterations` of stage 2.

@@ -21,7 +21,8 @@ at::Tensor outer_times(const at::Tensor& index, const std::vector<double>& grid_
 at::Tensor guided_target(StudentNetwork& student, const at::Tensor& y, const Stage1Result& at_s,
                          const at::Tensor& negative_text, const at::Tensor& drop, double cfg) {
   const at::NoGradGuard no_grad;
-  const MainFeature m = student.backbone(at_s.x_t, at_s.t, negative_text.expand({y.size(0), -1, -1}).contiguous());
+  const MainFeature m =
+      student.backbone(at_s.x_t, at_s.t, negative_text.expand({y.size(0), -1, -1}).contiguous());
   const at::Tensor head = student.head(at_s.y_s, at_s.s, at_s.s, m);
   return at::where(over_latent(drop), y, guide(y, head, cfg));
 }
@@ -39,12 +40,14 @@ at::Tensor derivative_of_head(StudentNetwork& student, const Stage1Result& at_s,
   const at::Tensor plus = pick(at_s.difference.plus), minus = -pick(at_s.difference.minus);
   const at::Tensor width = over_latent(plus - minus);
   const at::Tensor difference = head_at(plus) - head_at(minus);
-  return at::where(width > 0, difference / width.clamp_min(1e-300), at::zeros_like(difference)).to(y_s.scalar_type());
+  return at::where(width > 0, difference / width.clamp_min(1e-300), at::zeros_like(difference))
+      .to(y_s.scalar_type());
 }
 
-// Which samples need the derivative on this rank. When another rank needs it, this one takes part with one sample, so
-// that all make the same network calls.
-at::Tensor derivative(StudentNetwork& student, const Stage1Result& at_s, const std::function<bool(bool)>& anywhere) {
+// Which samples need the derivative on this rank. When another rank needs it, this one takes part with one
+// sample, so that all make the same network calls.
+at::Tensor derivative(StudentNetwork& student, const Stage1Result& at_s,
+                      const std::function<bool(bool)>& anywhere) {
   at::Tensor rows = at::nonzero(at_s.s > at_s.r).flatten();  // elsewhere its weight s - r is zero
   at::Tensor all = at::zeros_like(at_s.y_s);
   if (!anywhere(rows.numel() > 0)) return all;
@@ -78,12 +81,15 @@ Stage1Result stage1(StudentNetwork& student, const at::Tensor& x, const at::Tens
   result.x_t = interpolate(x, draws.x_1, result.t);
   result.s = shifted_time(draws.s_uniform, options.s_shift, options.s_low, options.s_high);
   const bool always_flow_matching = options.objective == Stage1Objective::kTm;
-  result.r = always_flow_matching ? result.s
-                                  : at::where(draws.flow_matching, result.s, snap_down(result.s, options.grid_s));
+  result.r = always_flow_matching
+                 ? result.s
+                 : at::where(draws.flow_matching, result.s, snap_down(result.s, options.grid_s));
   const at::Tensor y = draws.x_1 - x;  // TMD Eq. 3
   result.y_s = interpolate(y, draws.y_1, result.s);
 
-  result.y_guided = guided_target(student, y, result, negative_text, draws.drop_condition, options.cfg);
+  result.y_guided = options.cfg == 1
+                        ? y
+                        : guided_target(student, y, result, negative_text, draws.drop_condition, options.cfg);
   result.tangent = draws.y_1 - (options.tangent == Tangent::kGuided ? result.y_guided : y);
 
   const at::Tensor shown_text = at::where(draws.drop_condition.view({-1, 1, 1}), negative_text, text);

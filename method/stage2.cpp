@@ -42,7 +42,8 @@ StudentSample sample_student(Generator& generator, const at::Tensor& x, const at
 
 StudentStep student_step(Generator& generator, VelocityNetwork& teacher, VelocityNetwork& fake,
                          DiscriminatorNetwork* discriminator, const at::Tensor& x, const at::Tensor& text,
-                         const at::Tensor& negative_text, const Stage2Draws& draws, const Stage2Options& options) {
+                         const at::Tensor& negative_text, const Stage2Draws& draws,
+                         const Stage2Options& options) {
   StudentStep step;
   step.sample = sample_student(generator, x, text, draws, options);
   const StudentSample& sample = step.sample;
@@ -59,8 +60,8 @@ StudentStep student_step(Generator& generator, VelocityNetwork& teacher, Velocit
     if (!discriminator) conditional = teacher.velocity(sample.xh_t, sample.td, text);
     const at::Tensor negative =
         teacher.velocity(sample.xh_t, sample.td, negative_text.expand({x.size(0), -1, -1}).contiguous());
-    step.g_teacher = guide(clean_of(sample.xh_t, sample.td, conditional), clean_of(sample.xh_t, sample.td, negative),
-                           options.cfg)
+    step.g_teacher = guide(clean_of(sample.xh_t, sample.td, conditional),
+                           clean_of(sample.xh_t, sample.td, negative), options.cfg)
                          .detach();
     step.g_fake = clean_of(sample.xh_t, sample.td, fake.velocity(sample.xh_t, sample.td, text)).detach();
     step.vsd_weight = vsd_weight(step, options.vsd_norm);
@@ -88,7 +89,8 @@ CriticStep critic_step(Generator& generator, VelocityNetwork& teacher, VelocityN
       const auto maps = [&](const at::Tensor& latent) {
         return teacher.velocity_and_features(latent, step.sample.td, text, /*features_only=*/true).features;
       };
-      const at::Tensor real = interpolate(x, draws.epsilon, step.sample.td);  // same t_d and epsilon as the fake
+      const at::Tensor real =
+          interpolate(x, draws.epsilon, step.sample.td);  // same t_d and epsilon as the fake
       fake_maps = maps(step.sample.xh_t);
       real_maps = maps(real);
       if (options.r1_weight > 0) noisy_maps = maps(real + options.r1_sigma * draws.r1_noise);
@@ -103,7 +105,8 @@ CriticStep critic_step(Generator& generator, VelocityNetwork& teacher, VelocityN
 
   const at::Tensor logits_fake = discriminator->logits(fake_maps, draws.keep_fake);
   const at::Tensor logits_real = discriminator->logits(real_maps, draws.keep_real);
-  step.discriminator = mean_over_heads(at::softplus(logits_fake)) + mean_over_heads(at::softplus(-logits_real));
+  step.discriminator =
+      mean_over_heads(at::softplus(logits_fake)) + mean_over_heads(at::softplus(-logits_real));
   step.loss = step.loss + step.discriminator;
   if (options.r1_weight > 0) {
     const at::Tensor logits_noisy = discriminator->logits(noisy_maps, draws.keep_real);

@@ -1,9 +1,9 @@
 #include "model/discriminator.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
-
-#include <algorithm>
 
 #include "base/error.h"
 
@@ -46,11 +46,9 @@ at::Tensor pool(const at::Tensor& x, int64_t scale) {
 }  // namespace
 
 int64_t DiscriminatorConfig::groups() const {
-  if (channels <= 32) return std::max<int64_t>(1, channels / 4);
-  for (int64_t groups = 32; groups > 1; --groups) {
-    if (channels % groups == 0) return groups;
-  }
-  return 1;
+  int64_t groups = channels <= 32 ? std::max<int64_t>(1, channels / 4) : 32;
+  while (channels % groups != 0) --groups;
+  return groups;
 }
 
 void visit(ParameterVisitor& visitor, BranchWeights& branch, const DiscriminatorConfig& config,
@@ -77,8 +75,8 @@ std::vector<sharding::UnitSpec> discriminator_units(const DiscriminatorConfig& c
   return units;
 }
 
-at::Tensor branch_forward(const BranchWeights& branch, const DiscriminatorConfig& config, const at::Tensor& map,
-                          const at::Tensor& keep) {
+at::Tensor branch_forward(const BranchWeights& branch, const DiscriminatorConfig& config,
+                          const at::Tensor& map, const at::Tensor& keep) {
   const int64_t groups = config.groups();
   Tensors pooled;  // [B, C] each
   for (size_t k = 0; k < config.scales.size(); ++k) {
@@ -101,7 +99,8 @@ at::Tensor Discriminator::forward(const std::vector<at::Tensor>& maps, const std
     const at::Tensor mask = keep.empty() ? at::Tensor() : keep[head];
     const auto function = [config = config_, name, mask](std::span<const at::Tensor> params,
                                                          std::span<const at::Tensor> in) {
-      const auto w = bind<BranchWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
+      const auto w =
+          bind<BranchWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
       return Tensors{branch_forward(w, config, in[0], mask)};
     };
     logits.push_back(run_unit(network_, network_.unit(name), weight_gradients, function, {maps[head]})[0]);

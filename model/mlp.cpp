@@ -14,7 +14,8 @@ void visit(ParameterVisitor& visitor, MlpWeights& mlp, const MlpConfig& config) 
   mlp.hidden.resize(static_cast<size_t>(config.hidden_layers));
   for (int64_t i = 0; i < config.hidden_layers; ++i) {
     const int64_t in = i == 0 ? config.values + config.freq_dim : config.width;
-    visit_linear(visitor, mlp.hidden[static_cast<size_t>(i)], fmt::format("mlp.hidden.{}", i), config.width, in);
+    visit_linear(visitor, mlp.hidden[static_cast<size_t>(i)], fmt::format("mlp.hidden.{}", i), config.width,
+                 in);
   }
   visit_linear(visitor, mlp.out, "mlp.out", config.values, config.width);
 }
@@ -47,7 +48,8 @@ at::Tensor last_hidden(const MlpWeights& w, const at::Tensor& latent, const at::
 }  // namespace
 
 at::Tensor Mlp::velocity(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const {
-  const auto function = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+  const auto function = [config = config_](std::span<const at::Tensor> params,
+                                           std::span<const at::Tensor> in) {
     const auto w = bind<MlpWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     return Tensors{apply(w.out, last_hidden(w, in[0], in[1])).view(in[0].sizes())};
   };
@@ -56,7 +58,8 @@ at::Tensor Mlp::velocity(const at::Tensor& latent, const at::Tensor& time, bool 
 }
 
 at::Tensor Mlp::backbone(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const {
-  const auto function = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+  const auto function = [config = config_](std::span<const at::Tensor> params,
+                                           std::span<const at::Tensor> in) {
     const auto w = bind<MlpWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     return Tensors{last_hidden(w, in[0], in[1])};
   };
@@ -66,7 +69,8 @@ at::Tensor Mlp::backbone(const at::Tensor& latent, const at::Tensor& time, bool 
 
 at::Tensor Mlp::head(const at::Tensor& y_s, const at::Tensor& inner_time, const at::Tensor& inner_step,
                      const at::Tensor& m, bool weight_gradients) const {
-  const auto correct = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+  const auto correct = [config = config_](std::span<const at::Tensor> params,
+                                          std::span<const at::Tensor> in) {
     const auto w = bind<MlpFusionWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     const at::Tensor hidden = at::silu(apply(w.in, at::cat({in[0], in[1].flatten(1), in[2], in[3]}, 1)));
     return Tensors{in[0] + apply(w.out, at::silu(apply(w.middle, hidden)))};

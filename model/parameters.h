@@ -1,19 +1,19 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 #include "sharding/param_spec.h"
 
 namespace tmd::model {
 
-/// Walks over the tensors of a weight struct. One `visit` function per struct names its tensors, their shapes and
-/// their start values; it serves both to declare a unit (`declare`) and to bind gathered tensors to the struct
-/// (`bind`), so the two cannot disagree.
+/// Walks over the tensors of a weight struct. One `visit` function per struct names its tensors, their shapes
+/// and their start values; it serves both to declare a unit (`declare`) and to bind gathered tensors to the
+/// struct (`bind`), so the two cannot disagree.
 class ParameterVisitor {
  public:
   virtual ~ParameterVisitor() = default;
@@ -21,35 +21,40 @@ class ParameterVisitor {
 };
 
 struct LinearWeights {
-  at::Tensor weight;  // [out, in]
-  at::Tensor bias;    // [out]
+  at::Tensor weight;  ///< [out, in]
+  at::Tensor bias;    ///< [out]
 };
 
-/// A Linear with Xavier-uniform weight and zero bias, Wan's rule for most of its layers.
-void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out, int64_t in);
+/// A Linear with Xavier-uniform weight and zero bias, Wan's rule for most of its layers (Wan 1.1): tensors
+/// "<name>.weight" and "<name>.bias".
+void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out,
+                  int64_t in);
 /// The same with another start of the weight.
-void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out, int64_t in,
-                  sharding::Initialiser weight);
+void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out,
+                  int64_t in, sharding::Initialiser weight);
 
-/// `linear.weight` applied to the last dimension of `x`, plus the bias.
+/// `linear.weight` applied to the last dimension of `x`, plus the bias: [..., in] -> [..., out].
 at::Tensor apply(const LinearWeights& linear, const at::Tensor& x);
 
-/// Runs `visit` on a throw-away struct and returns what it declared.
+/// Runs `visit(visitor, weights)` on a throw-away struct and returns what it declared, in order.
 template <class Weights, class Visit>
 sharding::UnitSpec declare(std::string unit_name, Visit visit);
 
-/// Runs `visit` on a new struct and gives it `params` in order.
+/// Runs `visit(visitor, weights)` on a new struct and gives it `params` in order, sharing their memory.
+/// Throws kInternal when there are too few or a shape differs.
 template <class Weights, class Visit>
 Weights bind(std::span<const at::Tensor> params, Visit visit);
 
 // ---------------------------------------------------------------------------------------------------------
 
+/// Collects the specs; leaves the slots alone.
 class Declaration : public ParameterVisitor {
  public:
   void operator()(at::Tensor& slot, sharding::ParamSpec spec) override;
   std::vector<sharding::ParamSpec> params;
 };
 
+/// Fills the slots from `params`, whose tensors must live as long as the visit.
 class Binding : public ParameterVisitor {
  public:
   explicit Binding(std::span<const at::Tensor> params) : params_(params) {}

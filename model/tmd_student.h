@@ -1,9 +1,9 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "model/wan_dit.h"
 
@@ -14,30 +14,36 @@ enum class Fusion { kGated, kConcat };
 
 struct TmdStudentConfig {
   WanConfig wan;
-  int64_t head_blocks = 5;             ///< H, the last blocks that form the flow head
+  int64_t head_blocks = 5;  ///< H <= layers, the last blocks, which form the flow head
   Fusion fusion = Fusion::kGated;
-  double gate_start = -4;              ///< a of the gate sigmoid(a)
-  double gate_lr_multiplier = 100;     ///< Adam moves a scalar by at most lr per step: without it the gate stays
-  double concat_std = 0.01;            ///< start of the y_s half of the concat fusion
+  double gate_start = -4;           ///< a of the gate sigmoid(a)
+  double gate_lr_multiplier = 100;  ///< Adam moves a scalar by at most lr a step: else the gate stays
+  double concat_std = 0.01;         ///< start of the y_s half of the concat fusion
 };
 
-/// Weights that a TMD student has beyond its teacher's: the embedder of s - r and the fusion layer.
+/// Weights that a TMD student has beyond its teacher's: the embedder of s - r and the fusion layer
+/// (TMD App. A.1). Shapes are those of weights; biases are [out].
 struct FusionWeights {
-  LinearWeights delta_in, delta_out;   // time MLP of 1000 (s - r): [D, freq_dim], [D, D]
-  LinearWeights delta_projection;      // [6 D, D]
-  LinearWeights ffn_in, ffn_out;       // gated: [F, D], [D, F]
-  at::Tensor modulation;               // gated: [1, 3, D]
-  at::Tensor gate;                     // gated: [1]
-  LinearWeights concat;                // concat: [D, 2 D]
+  LinearWeights delta_in, delta_out;  ///< time MLP of 1000 (s - r): [D, freq_dim], [D, D]
+  LinearWeights delta_projection;     ///< [6 D, D]; it and delta_out start at zero
+  LinearWeights ffn_in, ffn_out;      ///< gated: [F, D], [D, F]
+  at::Tensor modulation;              ///< gated: [1, 3, D], rows shift, scale, gate
+  at::Tensor gate;                    ///< gated: [1], a of the global gate sigmoid(a)
+  LinearWeights concat;               ///< concat: [D, 2 D] (TMD App. B.3)
 };
+/// Visits those of config.fusion only. Tensor names begin with "tmd.".
 void visit(ParameterVisitor& visitor, FusionWeights& fusion, const TmdStudentConfig& config);
 
 /// wan_units plus the unit "fusion".
 std::vector<sharding::UnitSpec> tmd_student_units(const TmdStudentConfig& config);
 
 /// The decoupled student of TMD (arXiv 2601.09881, Sec. 3 and App. A.1): backbone m_theta and flow head.
+/// Text [B, S, text_dim] and latents [B, C, T, H, W] are in the network's type, times [B] float64 in network
+/// units (0 .. 1000). `weight_gradients`: as in run_unit.
+/// Collective over: the shard group, for every call. Thread: one at a time, as WanDit.
 class TmdStudent {
  public:
+  /// Keeps a reference to `network`, which has tmd_student_units and must outlive it.
   TmdStudent(const TmdStudentConfig& config, sharding::ShardedNetwork& network)
       : config_(config), dit_(config.wan, network) {}
 
@@ -46,16 +52,17 @@ class TmdStudent {
 
   /// m and the embedded text, which the head needs as well.
   struct MainFeature {
-    at::Tensor tokens;   // [B, N, D] after block L - H - 1
-    at::Tensor context;  // [B, S, D]
+    at::Tensor tokens;   ///< [B, N, D] after block L - H - 1
+    at::Tensor context;  ///< [B, S, D]
   };
 
-  /// m_theta(x_t, t, c). x_t [B, C, T, H, W], time [B] in network units, text [B, S, text_dim].
+  /// m_theta(x_t, t, c), `time` = 1000 t. Throws kData as WanDit::embed.
   MainFeature backbone(const at::Tensor& x_t, const at::Tensor& time, const at::Tensor& text,
                        bool weight_gradients) const;
 
-  /// head_theta(y_s, s, r; m, c): an estimate of y = x_1 - x. `inner_time` = 1000 s, `inner_step` = 1000 (s - r), both
-  /// [B] float64.
+  /// head_theta(y_s, s, r; m, c): an estimate of y = x_1 - x in the shape of y_s (TMD Eq. 14, App. A.1).
+  /// `inner_time` = 1000 s, `inner_step` = 1000 (s - r), both [B] float64. `m` of the same B and token grid;
+  /// gradients flow into it. Throws kData for odd height or width.
   at::Tensor head(const at::Tensor& y_s, const at::Tensor& inner_time, const at::Tensor& inner_step,
                   const MainFeature& m, bool weight_gradients) const;
 

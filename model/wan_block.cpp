@@ -1,8 +1,8 @@
 #include "model/wan_block.h"
 
-#include <ATen/ATen.h>
-
 #include <cmath>
+
+#include <ATen/ATen.h>
 
 #include "model/wan_ops.h"
 
@@ -47,10 +47,12 @@ at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, c
 
 }  // namespace
 
-void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& config, const std::string& prefix) {
+void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& config,
+           const std::string& prefix) {
   const int64_t width = config.width();
-  visitor(block.modulation,
-          {prefix + ".modulation", {1, 6, width}, Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
+  visitor(block.modulation, {prefix + ".modulation",
+                             {1, 6, width},
+                             Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
   visit_attention(visitor, block.self_attn, config, prefix + ".self_attn");
   visitor(block.norm3_weight, {prefix + ".norm3.weight", {width}, Initialiser::constant(1)});
   visitor(block.norm3_bias, {prefix + ".norm3.bias", {width}, Initialiser::constant(0)});
@@ -59,13 +61,14 @@ void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& conf
   visit_linear(visitor, block.ffn_out, prefix + ".ffn.2", width, config.ffn);
 }
 
-at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x, const at::Tensor& e6,
-                         const at::Tensor& context, const at::Tensor& rotations) {
+at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
+                         const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations) {
   return block_forward(block, config, x, e6, context, rotations, nullptr);
 }
 
-at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x, const at::Tensor& e6,
-                         const at::Tensor& context, const at::Tensor& rotations, BlockTrace* trace) {
+at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
+                         const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations,
+                         BlockTrace* trace) {
   // rows: shift, scale, gate of the self-attention, then of the feed-forward; [B, 1, D] each
   const std::vector<at::Tensor> mod = (block.modulation + e6).split(1, 1);
   const at::Tensor self =

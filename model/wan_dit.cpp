@@ -1,9 +1,9 @@
 #include "model/wan_dit.h"
 
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
-
-#include <cmath>
 
 #include "base/error.h"
 #include "model/wan_ops.h"
@@ -21,10 +21,9 @@ constexpr double kEmbeddingStd = 0.02;  // Wan's start of the text and time embe
 
 void visit(ParameterVisitor& visitor, EmbedWeights& embed, const WanConfig& config) {
   const int64_t width = config.width();
-  visitor(embed.patch.weight,
-          {"patch_embedding.weight",
-           {width, config.channels, 1, WanConfig::kPatchHeight, WanConfig::kPatchWidth},
-           Initialiser::xavier_uniform(config.patch_values(), width)});
+  visitor(embed.patch.weight, {"patch_embedding.weight",
+                               {width, config.channels, 1, WanConfig::kPatchHeight, WanConfig::kPatchWidth},
+                               Initialiser::xavier_uniform(config.patch_values(), width)});
   visitor(embed.patch.bias, {"patch_embedding.bias", {width}, Initialiser::constant(0)});
   const Initialiser normal = Initialiser::normal(kEmbeddingStd);
   visit_linear(visitor, embed.text_in, "text_embedding.0", width, config.text_dim, normal);
@@ -57,9 +56,10 @@ at::Tensor project_time(const LinearWeights& projection, const at::Tensor& temb)
   return apply(projection, at::silu(temb)).view({temb.size(0), 6, temb.size(1)});
 }
 
-at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x, const at::Tensor& temb,
-                        const TokenGrid& grid) {
-  const std::vector<at::Tensor> mod = (head.modulation + temb.unsqueeze(1)).split(1, 1);  // shift, scale [B, 1, D]
+at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x,
+                        const at::Tensor& temb, const TokenGrid& grid) {
+  const std::vector<at::Tensor> mod =
+      (head.modulation + temb.unsqueeze(1)).split(1, 1);  // shift, scale [B, 1, D]
   return unpatchify(apply(head.head, modulated_norm(x, mod[0], mod[1], config.epsilon)), grid);
 }
 
@@ -78,10 +78,12 @@ WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, const 
                         bool weight_gradients) const {
   check(text.dim() == 3 && text.size(2) == config_.text_dim, ErrorKind::kData,
         fmt::format("text embeddings have {} features, the model takes {}", text.size(-1), config_.text_dim));
-  const auto function = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+  const auto function = [config = config_](std::span<const at::Tensor> params,
+                                           std::span<const at::Tensor> in) {
     const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     const at::Tensor temb = embed_time(w.time_in, w.time_out, in[1]);
-    return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb), embed_text(w, in[2])};
+    return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb),
+                   embed_text(w, in[2])};
   };
   check(latent.size(1) == config_.channels, ErrorKind::kData,
         fmt::format("latents have {} channels, the model takes {}", latent.size(1), config_.channels));
@@ -91,7 +93,8 @@ WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, const 
 }
 
 WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const {
-  const auto function = [config = config_](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+  const auto function = [config = config_](std::span<const at::Tensor> params,
+                                           std::span<const at::Tensor> in) {
     const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     const at::Tensor temb = embed_time(w.time_in, w.time_out, in[1]);
     return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb)};
@@ -101,11 +104,13 @@ WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, bool w
   return {out[0], out[1], out[2], {}};
 }
 
-at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const {
+at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid& grid,
+                         bool weight_gradients) const {
   const std::string name = fmt::format("blocks.{}", index);
-  const auto function = [config = config_, name, rotations = rotations(grid)](std::span<const at::Tensor> params,
-                                                                               std::span<const at::Tensor> in) {
-    const auto w = bind<BlockWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
+  const auto function = [config = config_, name, rotations = rotations(grid)](
+                            std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+    const auto w =
+        bind<BlockWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
     return Tensors{block_forward(w, config, in[0], in[1], in[2], rotations)};
   };
   return run_unit(network_, network_.unit(name), weight_gradients, function,
@@ -113,11 +118,13 @@ at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid
 }
 
 at::Tensor WanDit::head(const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const {
-  const auto function = [config = config_, grid](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+  const auto function = [config = config_, grid](std::span<const at::Tensor> params,
+                                                 std::span<const at::Tensor> in) {
     const auto w = bind<HeadWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     return Tensors{head_forward(w, config, in[0], in[1], grid)};
   };
-  return run_unit(network_, network_.unit("head"), weight_gradients, function, {stream.tokens, stream.temb})[0];
+  return run_unit(network_, network_.unit("head"), weight_gradients, function,
+                  {stream.tokens, stream.temb})[0];
 }
 
 WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
@@ -125,6 +132,7 @@ WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time,
   const TokenGrid grid = token_grid(latent);
   Output output;
   const auto& taps = request.feature_blocks;
+  ensure(!request.features_only || !taps.empty(), "a pass for features only names feature blocks");
   const int64_t last = request.features_only ? taps.back() : config_.layers - 1;
   WanStream stream = embed(latent, time, text, request.weight_gradients);
   for (int64_t i = 0; i <= last; ++i) {

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "model/wan_block.h"
 #include "model/wan_config.h"
@@ -13,81 +13,87 @@
 
 namespace tmd::model {
 
-/// Everything in front of the blocks.
+/// Everything in front of the blocks (Wan 2.1 to 2.3). Shapes are those of weights; biases are [out].
 struct EmbedWeights {
-  LinearWeights patch;                         // [D, C, 1, 2, 2], [D]
-  LinearWeights text_in, text_out;             // [D, text_dim], [D, D]
-  LinearWeights time_in, time_out;             // [D, freq_dim], [D, D]
-  LinearWeights time_projection;               // [6 D, D]
+  LinearWeights patch;              ///< [D, C, 1, 2, 2]
+  LinearWeights text_in, text_out;  ///< [D, text_dim], [D, D]
+  LinearWeights time_in, time_out;  ///< [D, freq_dim], [D, D]
+  LinearWeights time_projection;    ///< [6 D, D]
 };
 void visit(ParameterVisitor& visitor, EmbedWeights& embed, const WanConfig& config);
 
-/// Output norm and projection.
+/// Output norm and projection (Wan 2.7).
 struct HeadWeights {
-  at::Tensor modulation;  // [1, 2, D]
-  LinearWeights head;     // [4 C, D]
+  at::Tensor modulation;  ///< [1, 2, D]: shift, scale
+  LinearWeights head;     ///< [4 C, D], [4 C]; starts at zero (Wan 1.1)
 };
 void visit(ParameterVisitor& visitor, HeadWeights& head, const WanConfig& config);
 
-/// patch embedding of a latent [B, C, T, H, W] -> tokens [B, N, D]
+/// patch embedding of a latent [B, C, T, H, W] -> tokens [B, N, D] (Wan 2.1); throws kData as token_grid
 at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& latent);
-/// text rows [B, S, text_dim] -> context [B, S, D]; all S rows, the zero ones too
+/// text rows [B, S, text_dim] -> context [B, S, D] (Wan 2.3); all S rows, the zero ones too
 at::Tensor embed_text(const EmbedWeights& embed, const at::Tensor& text);
-/// Linear - SiLU - Linear of the time sinusoid [B, freq_dim] -> temb [B, D]
+/// Linear - SiLU - Linear of the time sinusoid [B, freq_dim] -> temb [B, D] (Wan 2.2)
 at::Tensor embed_time(const LinearWeights& in, const LinearWeights& out, const at::Tensor& sinusoid);
-/// Linear of SiLU(temb) -> e6 [B, 6, D]
+/// Linear of SiLU(temb), temb [B, D] -> e6 [B, 6, D] (Wan 2.2)
 at::Tensor project_time(const LinearWeights& projection, const at::Tensor& temb);
-/// modulated norm and projection of x [B, N, D] with temb [B, D] -> latent [B, C, T, H, W]
-at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x, const at::Tensor& temb,
-                        const TokenGrid& grid);
+/// modulated norm and projection of x [B, N, D] with temb [B, D] -> latent [B, C, T, H, W] (Wan 2.7, 2.8)
+at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x,
+                        const at::Tensor& temb, const TokenGrid& grid);
 
 /// Units of a Wan transformer: "embed", "blocks.0" .. "blocks.<L-1>", "head". Tensor names are those of the
-/// published checkpoints.
+/// published original checkpoints (Wan 3.2).
 std::vector<sharding::UnitSpec> wan_units(const WanConfig& config);
 
 /// Time, text and token streams that a chain of blocks works on.
 struct WanStream {
-  at::Tensor tokens;   // [B, N, D]
-  at::Tensor temb;     // [B, D]
-  at::Tensor e6;       // [B, 6, D]
-  at::Tensor context;  // [B, S, D]
+  at::Tensor tokens;   ///< [B, N, D]
+  at::Tensor temb;     ///< [B, D]
+  at::Tensor e6;       ///< [B, 6, D]
+  at::Tensor context;  ///< [B, S, D]
 };
 
-/// Runs the parts of a Wan transformer unit by unit over a sharded network that has wan_units (and maybe more).
-/// `weight_gradients` of each call: whether the parameters take part in the backward pass.
-/// Collective over: the shard group, for every call.
+/// Runs the parts of a Wan transformer unit by unit over a sharded network that has wan_units (and maybe
+/// more). `weight_gradients` of each call: whether the parameters take part in the backward pass. Latents and
+/// text are in the network's type.
+/// Collective over: the shard group, for every call. Thread: one at a time (the rotations of the last grid
+/// are kept).
 class WanDit {
  public:
-  /// Keeps a reference to `network`.
+  /// Keeps a reference to `network`, which must outlive it.
   WanDit(const WanConfig& config, sharding::ShardedNetwork& network) : config_(config), network_(network) {}
 
   const WanConfig& config() const { return config_; }
   sharding::ShardedNetwork& network() const { return network_; }
 
-  /// latent [B, C, T, H, W], time [B] float64 in network units (0 .. 1000), text [B, S, text_dim].
-  /// Throws kData when channels, text rows or text features differ from the configuration.
-  WanStream embed(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text, bool weight_gradients) const;
+  /// latent [B, C, T, H, W], time [B] float64 in network units (0 .. 1000), text [B, S, text_dim] with any S.
+  /// Throws kData when channels or text features differ from the configuration, and for odd height or width.
+  WanStream embed(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
+                  bool weight_gradients) const;
 
-  /// The same without text: `context` of the result is undefined.
+  /// The same without text: `context` of the result is undefined. The channels are not checked.
   WanStream embed(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const;
 
-  /// Tokens after block `index`.
-  at::Tensor block(int64_t index, const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const;
+  /// Tokens [B, N, D] after block `index` (Wan 2.5), N = grid.tokens(). Throws kInternal when there is no
+  /// such block.
+  at::Tensor block(int64_t index, const WanStream& stream, const TokenGrid& grid,
+                   bool weight_gradients) const;
 
-  /// Output of the network, [B, C, T, H, W].
+  /// Output of the network, [B, C, T, H, W] (Wan 2.7, 2.8).
   at::Tensor head(const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const;
 
   struct Request {
     bool weight_gradients = false;
     std::vector<int64_t> feature_blocks;  ///< return the feature maps after these blocks (ascending, 0-based)
-    bool features_only = false;           ///< stop after the last of them
+    bool features_only = false;           ///< stop after the last of them, of which there is one at least
   };
   struct Output {
-    at::Tensor velocity;               // [B, C, T, H, W], undefined with features_only
-    std::vector<at::Tensor> features;  // [B, D/4, T, H, W] each
+    at::Tensor velocity;               ///< [B, C, T, H, W], undefined with features_only
+    std::vector<at::Tensor> features;  ///< [B, D/4, T, H, W] each, in the patch order of unpatchify
   };
-  /// The whole network: an estimate of noise - data.
-  Output forward(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text, const Request& request) const;
+  /// The whole network: an estimate of noise - data (Wan 2.9). Arguments and errors as of embed.
+  Output forward(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
+                 const Request& request) const;
 
  private:
   at::Tensor rotations(const TokenGrid& grid) const;

@@ -1,9 +1,9 @@
 #include "model/wan_ops.h"
 
+#include <sstream>
+
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
-
-#include <sstream>
 
 #include "base/error.h"
 
@@ -67,7 +67,8 @@ at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations) {
   return at::view_as_real(pairs * rotations.view({1, tokens, 1, head_dim / 2})).reshape(x.sizes());
 }
 
-at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale, double epsilon) {
+at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                          double epsilon) {
   return at::addcmul(shift, at::layer_norm(x, {x.size(-1)}, {}, {}, epsilon), 1 + scale);
 }
 
@@ -76,8 +77,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 }
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  const at::Tensor out =
-      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2));  // [B, heads, N, d]
+  const at::Tensor out = at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2),
+                                                          v.transpose(1, 2));  // [B, heads, N, d]
   return out.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2) * q.size(3)});
 }
 

@@ -1,10 +1,10 @@
 #include "model/weights_file.h"
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
 #include <set>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "sharding/initialise.h"
@@ -21,7 +21,9 @@ at::ScalarType scalar_type(const std::string& dtype, const std::string& tensor, 
               "weights are F64, F32, F16 or BF16");
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 void check_names(const sharding::ShardedNetwork& network, const SafetensorsFile& file) {
   std::vector<std::string> problems;
@@ -46,7 +48,8 @@ void check_names(const sharding::ShardedNetwork& network, const SafetensorsFile&
   problems.resize(shown);
   throw Error(ErrorKind::kData,
               fmt::format("{} does not fit the {}: {}{}", file.path().string(), network.name(),
-                          fmt::join(problems, "; "), count > shown ? fmt::format("; and {} more", count - shown) : ""),
+                          fmt::join(problems, "; "),
+                          count > shown ? fmt::format("; and {} more", count - shown) : ""),
               "the sizes under [model] must be those of the file");
 }
 
@@ -56,15 +59,16 @@ void load_weights(sharding::ShardedNetwork& network, const SafetensorsFile& file
   check_names(network, file);
   sharding::fill_slices(network, [&file](const sharding::Slice& slice, at::Tensor out) {
     const SafetensorsEntry& entry = file.at(slice.name);
-    at::Tensor raw = at::empty({slice.elements()}, scalar_type(entry.dtype, slice.name, file.path().string()));
+    at::Tensor raw =
+        at::empty({slice.elements()}, scalar_type(entry.dtype, slice.name, file.path().string()));
     const auto bytes = std::span(static_cast<std::byte*>(raw.data_ptr()), raw.nbytes());
     file.read(entry, static_cast<uint64_t>(slice.flat_begin) * raw.element_size(), bytes);
     out.copy_(raw);
   });
 }
 
-void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& path, const std::string& dtype,
-                  const SafetensorsMetadata& metadata) {
+void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& path,
+                  const std::string& dtype, const SafetensorsMetadata& metadata) {
   const at::ScalarType type = scalar_type(dtype, "the export", path.string());
   std::unique_ptr<SafetensorsWriter> writer;
   if (network.mesh().world().rank() == 0) {
@@ -86,6 +90,7 @@ void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path
     }
   }
   if (writer) writer->finish();
+  network.mesh().world().barrier();
 }
 
 }  // namespace tmd::model

@@ -7,21 +7,22 @@
 
 namespace tmd::orchestrator {
 
-/// The words of a verb's command line that are not options of the configuration: `--name value`, `--name=value` and
-/// plain words.
+/// The words of a verb's command line that are not options of the configuration: `--name value`,
+/// `--name=value` and plain words.
 class Arguments {
  public:
-  /// `names`: the options that the verb knows; `switches`: those that take no value. Throws kUsage for any other word
-  /// that starts with "--" and for a missing value.
-  Arguments(const std::string& verb, const std::vector<std::string>& words, const std::set<std::string>& names,
-            const std::set<std::string>& switches = {});
+  /// `verb` is for messages. `names`: the options that the verb knows; `switches`: those that take no value.
+  /// Throws kUsage for any other word that starts with "--" and for a missing value.
+  Arguments(const std::string& verb, const std::vector<std::string>& words,
+            const std::set<std::string>& names, const std::set<std::string>& switches = {});
 
   bool has(const std::string& name) const { return values_.contains(name); }
-  /// The last value of `name`; throws kUsage when it is missing.
+  /// The last value of `name`, which is no switch; throws kUsage when it is missing.
   const std::string& required(const std::string& name) const;
   std::string value_or(const std::string& name, const std::string& otherwise) const;
+  /// Throws kUsage when the value is no integer.
   int64_t integer_or(const std::string& name, int64_t otherwise) const;
-  /// All values of an option that may be repeated; a value may hold several, separated by spaces in the shell.
+  /// All values of an option that may be repeated or followed by several words; none when it is missing.
   std::vector<std::string> all(const std::string& name) const;
   const std::vector<std::string>& plain() const { return plain_; }
 

@@ -1,16 +1,16 @@
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <ATen/ATen.h>
+
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/safetensors.h"
 #include "data/toy_file.h"
 #include "model/weights_file.h"
 #include "orchestrator/demo.h"
 #include "orchestrator/pictures.h"
 #include "orchestrator/png_file.h"
-#include "orchestrator/previews.h"
 #include "orchestrator/webp_file.h"
 
 namespace tmd::orchestrator {
@@ -18,106 +18,89 @@ namespace {
 
 constexpr const char* kConfig = "demo-shapes.ini";
 constexpr const char* kTeacherFile = "demo-shapes-teacher.safetensors";
-constexpr uint64_t kDataSeed = 1, kEvaluationSeed = 77;
-constexpr int64_t kVideos = 8192, kSamples = 256, kConsoleEvery = 20, kShown = 8;
+constexpr const char* kFewSteps = "teacher, 2 steps";
+constexpr const char* kDmd2v = "DMD2-v, 2 steps";
+constexpr const char* kTmd = "TMD-N2, 2 steps";
+constexpr const char* kDataPhase = "moving shapes: writing the data set";
+constexpr const char* kTeacherPhase = "moving shapes: training the teacher from nothing";
+constexpr const char* kDmd2vPhase = "moving shapes: distilling with DMD2-v";
+constexpr const char* kTmdPhase = "moving shapes: distilling with TMD (stages 1 and 2)";
+constexpr const char* kSamplingPhase = "moving shapes: sampling";
+constexpr uint64_t kDataSeed = 1;
+constexpr int64_t kVideos = 8192, kSamples = 256, kConsoleEvery = 20, kShown = 8, kUpscale = 6;
+
+using Better = DemoMetric::Better;
+
+const std::vector<DemoMetric>& metrics() {
+  static const std::vector<DemoMetric> list = {
+      {"joint", "joint %", 100, 1, Better::kMore, 0.1},
+      {"frechet", "FD", 1, 2, Better::kLess, 2},
+      {"coverage", "coverage %", 100, 1, Better::kMore, 0.12},
+      {"position_entropy_ratio", "entropy x", 1, 2, Better::kNearOne, 0.1},
+      {"residual", "residual px", 1, 2, Better::kLess, 0.1},
+      {"speed_ratio", "speed x", 1, 2, Better::kNearOne, 0.1},
+  };
+  return list;
+}
 
 std::string run_name(const std::string& name) { return "shapes/" + name; }
 
-// The shipped teacher carries the hash of its own tensors in its metadata; a damaged or edited file is refused.
+std::string hash_of_tensors(const SafetensorsFile& file) {
+  Xxh3 hash;
+  for (const SafetensorsEntry& entry : file.entries()) {
+    const std::vector<std::byte> bytes = file.read(entry);
+    hash.update(bytes);
+  }
+  return fmt::format("{:016x}", hash.digest());
+}
+
+// The shipped teacher carries the hash of its own tensors in its metadata; a damaged or edited file is
+// refused.
 void check_teacher(const std::filesystem::path& path) {
   check(std::filesystem::exists(path), ErrorKind::kData, fmt::format("{} is not there", path.string()),
         "tmd demo --full trains the teacher from nothing; tmd demo --only mixture does without it");
   const SafetensorsFile file(path);
   const auto stated = file.metadata().find("xxh3_64");
-  Xxh3 hash;
-  for (const SafetensorsEntry& entry : file.entries()) {
-    const std::vector<std::byte> bytes = file.read(entry);
-    hash.update(bytes);
-  }
-  check(stated != file.metadata().end() && stated->second == fmt::format("{:016x}", hash.digest()), ErrorKind::kData,
+  check(stated != file.metadata().end() && stated->second == hash_of_tensors(file), ErrorKind::kData,
         fmt::format("{} is damaged: its tensors do not have the hash that it states", path.string()),
         "restore the file from the repository, or train it anew with tmd demo --full");
 }
 
-class Rows {
- public:
-  explicit Rows(DemoStage& stage) : stage_(stage) {}
-
-  void add(TrainedRun& run, const Contender& contender) {
-    if (!evaluator_ && stage_.speaks()) {
-      evaluator_ = Evaluator::make(run.job().data(), kSamples, kEvaluationSeed);
-      pictures_ = LatentPictures::make(run.job().data().header());
-    }
-    stage_.say("sampling " + contender.name);
-    rows_.push_back(evaluate(run, contender, evaluator_.get(), kSamples, kEvaluationSeed));
-  }
-
-  void finish(DemoResult& result) {
-    stage_.on_first_rank([&] {
-      result.headings = table_headings(*evaluator_);
-      result.cells = table_cells(*evaluator_, rows_);
-      show_videos();
-      judge(result);
-    });
-  }
-
- private:
-  const EvaluationRow& row(const std::string& name) const {
-    for (const EvaluationRow& candidate : rows_) {
-      if (candidate.name == name) return candidate;
-    }
-    throw Error(ErrorKind::kInternal, "the demo has no row " + name);
-  }
-
-  void show_videos() {
-    std::vector<std::string> titles = {"sample"};
-    std::vector<ReportPictureRow> table;
-    for (int64_t i = 0; i < kShown; ++i) table.push_back({std::to_string(i + 1), {}});
-    for (const EvaluationRow& row : rows_) {
-      titles.push_back(row.name);
-      const auto videos = pictures_->videos(row.samples.narrow(0, 0, kShown));
-      for (int64_t i = 0; i < kShown; ++i) {
-        const at::Tensor large = upscaled(videos[static_cast<size_t>(i)], 6);
-        table[static_cast<size_t>(i)].pictures.push_back({encode_webp(large), row.name});
-      }
-    }
-    stage_.report().heading("Moving shapes: same prompts, same noise");
-    stage_.report().picture_table(titles, table);
-  }
-
-  // What the demo promises: the two-step students are nearer the data than the two-step teacher.
-  void judge(DemoResult& result) const {
-    const EvaluationRow& few = row("teacher, 2 steps");
-    for (const char* name : {"DMD2-v, 2 steps", "TMD-N2, 2 steps"}) {
-      const EvaluationRow& student = row(name);
-      if (student.score.distance >= few.score.distance) {
-        result.failures.push_back(fmt::format("{}: Frechet distance {:.2f}, the 2-step teacher has {:.2f}", name,
-                                              student.score.distance, few.score.distance));
-      }
-      if (student.score.accuracy <= few.score.accuracy) {
-        result.failures.push_back(fmt::format("{}: joint accuracy {:.1f} %, the 2-step teacher has {:.1f} %", name,
-                                              100 * student.score.accuracy, 100 * few.score.accuracy));
-      }
+void add_videos(const DemoTable& table, DemoResult& result) {
+  result.pictures_title = "same prompts, same noise";
+  result.picture_headings = {"sample"};
+  for (int64_t i = 0; i < kShown; ++i) result.pictures.push_back({std::to_string(i + 1), {}});
+  for (const EvaluationRow& row : table.rows()) {
+    result.picture_headings.push_back(row.name);
+    const auto videos = table.pictures().videos(row.samples.narrow(0, 0, kShown));
+    for (size_t i = 0; i < videos.size(); ++i) {
+      result.pictures[i].pictures.push_back({encode_webp(upscaled(videos[i], kUpscale)), row.name});
     }
   }
+}
 
-  DemoStage& stage_;
-  std::unique_ptr<Evaluator> evaluator_;
-  std::unique_ptr<LatentPictures> pictures_;
-  std::vector<EvaluationRow> rows_;
-};
+// The two-step students must be nearer the data than the two-step teacher.
+void judge(const DemoTable& table, DemoResult& result) {
+  const Score& few = table.row(kFewSteps).score;
+  for (const char* name : {kDmd2v, kTmd}) {
+    const Score& student = table.row(name).score;
+    if (student.distance >= few.distance) {
+      result.failures.push_back(fmt::format("{}: Frechet distance {:.2f}, the 2-step teacher has {:.2f}",
+                                            name, student.distance, few.distance));
+    }
+    if (student.accuracy <= few.accuracy) {
+      result.failures.push_back(fmt::format("{}: joint accuracy {:.1f} %, the 2-step teacher has {:.1f} %",
+                                            name, 100 * student.accuracy, 100 * few.accuracy));
+    }
+  }
+}
 
+// Written twice: the hash of the tensors goes into the metadata of the final file.
 void save_teacher(TrainedRun& run, const std::filesystem::path& path) {
-  // Written twice: the hash of the tensors goes into the metadata of the final file.
   model::save_weights(run.teacher(), path, "BF16", {});
-  Xxh3 hash;
-  const SafetensorsFile file(path);
-  for (const SafetensorsEntry& entry : file.entries()) {
-    const std::vector<std::byte> bytes = file.read(entry);
-    hash.update(bytes);
-  }
+  const std::string hash = hash_of_tensors(SafetensorsFile(path));
   model::save_weights(run.teacher(), path, "BF16",
-                      {{"what", "teacher of the moving-shapes toy"}, {"xxh3_64", fmt::format("{:016x}", hash.digest())}});
+                      {{"what", "teacher of the moving-shapes toy"}, {"xxh3_64", hash}});
 }
 
 // The shipped teacher, or with --full one that is trained now.
@@ -128,7 +111,7 @@ std::string provide_teacher(DemoStage& stage, const std::string& files) {
     return shipped.string();
   }
   const std::filesystem::path trained = stage.file(kTeacherFile);
-  stage.say("moving shapes: training the teacher from nothing");
+  stage.begin(kTeacherPhase);
   stage.train_run(run_name("teacher"), kConfig, {files, "--run.stages=teacher"}, kConsoleEvery);
   stage.with_run(run_name("teacher"), [&](TrainedRun& run) {
     if (run.networks().at(workers::NetworkRole::kTeacher).average) run.use_average();
@@ -139,31 +122,45 @@ std::string provide_teacher(DemoStage& stage, const std::string& files) {
 
 }  // namespace
 
+std::vector<std::string> shapes_phases(bool full) {
+  std::vector<std::string> phases = {kDataPhase};
+  if (full) phases.emplace_back(kTeacherPhase);
+  for (const char* phase : {kDmd2vPhase, kTmdPhase, kSamplingPhase}) phases.emplace_back(phase);
+  return phases;
+}
+
 DemoResult demo_shapes(DemoStage& stage) {
-  DemoResult result{.title = "Moving shapes, captioned (256 samples a row)", .headings = {}, .cells = {}, .failures = {}};
+  DemoTable table(stage, "shapes", metrics(), kSamples);
   const std::string data = stage.file("shapes.h5").string();
-  stage.say("moving shapes: writing the data set");
-  stage.on_first_rank([&] { data::write_toy_shapes(data, data::ToyShapesSpec::mini(), kDataSeed, 0, kVideos); });
+  stage.begin(kDataPhase);
+  stage.on_first_rank(
+      [&] { data::write_toy_shapes(data, data::ToyShapesSpec::mini(), kDataSeed, 0, kVideos); });
   const std::string files = "--data.files=" + data;
   const std::string teacher = "--model.weights=" + provide_teacher(stage, files);
 
-  stage.say("moving shapes: distilling with DMD2-v");
-  stage.train_run(run_name("dmd2v"), kConfig, {files, teacher, "--method.name=dmd2v", "--run.stages=stage2"}, kConsoleEvery);
-  stage.say("moving shapes: distilling with TMD (stages 1 and 2)");
+  stage.begin(kDmd2vPhase);
+  stage.train_run(run_name("dmd2v"), kConfig, {files, teacher, "--method.name=dmd2v", "--run.stages=stage2"},
+                  kConsoleEvery);
+  stage.begin(kTmdPhase);
   stage.train_run(run_name("tmd"), kConfig, {files, teacher, "--run.stages=stage1,stage2"}, kConsoleEvery);
 
-  Rows rows(stage);
+  stage.begin(kSamplingPhase);
   stage.with_run(run_name("dmd2v"), [&](TrainedRun& run) {
-    rows.add(run, {"teacher, 50 steps", true, 50});
-    rows.add(run, {"teacher, 2 steps", true, 2});
-    rows.add(run, {"DMD2-v, 2 steps", false, 2});
-    rows.add(run, {"DMD2-v, 1 step", false, 1});
+    table.add(run, {"teacher, 50 steps", true, 50});
+    table.add(run, {kFewSteps, true, 2});
+    table.add(run, {kDmd2v, false, 2});
+    table.add(run, {"DMD2-v, 1 step", false, 1}, DemoTable::Promise::kShownOnly);
   });
   stage.with_run(run_name("tmd"), [&](TrainedRun& run) {
-    rows.add(run, {"TMD-N2, 2 steps", false, 2});
-    rows.add(run, {"TMD-N2, 1 step", false, 1});
+    table.add(run, {kTmd, false, 2});
+    table.add(run, {"TMD-N2, 1 step", false, 1}, DemoTable::Promise::kShownOnly);
   });
-  rows.finish(result);
+  DemoResult result;
+  stage.on_first_rank([&] {
+    result = table.result(fmt::format("Moving shapes with captions, {} samples a row", kSamples));
+    add_videos(table, result);
+    judge(table, result);
+  });
   return result;
 }
 

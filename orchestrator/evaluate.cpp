@@ -1,15 +1,14 @@
 #include "orchestrator/evaluate.h"
 
-#include <ATen/ATen.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
+#include <fmt/format.h>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "comm/agree.h"
 #include "method/grids.h"
-#include "orchestrator/sampling.h"
 
 namespace tmd::orchestrator {
 
@@ -40,7 +39,7 @@ at::Tensor share_text(comm::Communicator& trainers, const Evaluator* evaluator, 
 }  // namespace
 
 EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, int64_t count,
-                       uint64_t seed) {
+                       uint64_t seed, const SampleProgress& progress) {
   const configs::Config& config = run.config();
   Job& job = run.job();
   const auto& text_shape = job.data().header().text_shape;
@@ -50,20 +49,21 @@ EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evalua
                         .seed = seed,
                         .first_number = 0,
                         .batch = config.sampler.batch};
-  EvaluationRow row{.name = contender.name, .effective_nfe = effective_nfe(config, contender), .score = {}, .samples = {}};
+  EvaluationRow row{
+      .name = contender.name, .effective_nfe = effective_nfe(config, contender), .score = {}, .samples = {}};
   const auto begin = std::chrono::steady_clock::now();
   if (contender.is_teacher) {
     configs::SamplerOptions sampler = config.sampler;
     sampler.steps = contender.steps;
-    row.samples = sample_teacher(job.plan(), run.teacher(), sampler, request);
+    row.samples = sample_teacher(job.plan(), run.teacher(), sampler, request, progress);
   } else {
     check(run.student() != nullptr, ErrorKind::kConfig, "the run has no student yet");
     workers::MethodOptions method = config.stages.method;
     method.outer_steps = contender.steps;
-    row.samples = sample_student(job.plan(), *run.student(), method, request);
+    row.samples = sample_student(job.plan(), *run.student(), method, request, progress);
   }
-  row.seconds_per_sample =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / static_cast<double>(count);
+  row.seconds_per_sample = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
+                           static_cast<double>(count);
   comm::run_agreed(job.trainers(), [&] {
     if (evaluator) row.score = evaluator->measure(row.samples);
   });
@@ -76,7 +76,8 @@ std::vector<std::string> table_headings(const Evaluator& evaluator) {
   return headings;
 }
 
-std::vector<std::vector<std::string>> table_cells(const Evaluator& evaluator, const std::vector<EvaluationRow>& rows) {
+std::vector<std::vector<std::string>> table_cells(const Evaluator& evaluator,
+                                                  const std::vector<EvaluationRow>& rows) {
   const auto line = [](std::vector<std::string> front, const std::vector<std::string>& cells) {
     front.insert(front.end(), cells.begin(), cells.end());
     return front;
@@ -90,7 +91,8 @@ std::vector<std::vector<std::string>> table_cells(const Evaluator& evaluator, co
   return table;
 }
 
-std::string aligned_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows) {
+std::string aligned_table(const std::vector<std::string>& headings,
+                          const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const std::string& heading : headings) widths.push_back(heading.size());
   for (const auto& row : rows) {
@@ -99,7 +101,8 @@ std::string aligned_table(const std::vector<std::string>& headings, const std::v
   std::string text;
   const auto add = [&](const std::vector<std::string>& cells) {
     for (size_t i = 0; i < cells.size(); ++i) {
-      text += i == 0 ? fmt::format("{:<{}}", cells[i], widths[i]) : fmt::format("  {:>{}}", cells[i], widths[i]);
+      text +=
+          i == 0 ? fmt::format("{:<{}}", cells[i], widths[i]) : fmt::format("  {:>{}}", cells[i], widths[i]);
     }
     text += "\n";
   };

@@ -1,7 +1,8 @@
 #include "orchestrator/evaluator.h"
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "data/codec.h"
@@ -39,7 +40,8 @@ Rows read_rows(data::DataSet& data, int64_t first, int64_t count) {
 
 class ShapesEvaluator : public Evaluator {
  public:
-  ShapesEvaluator(const data::ToyShapesSpec& spec, const data::LatentHeader& header, int64_t count, uint64_t seed)
+  ShapesEvaluator(const data::ToyShapesSpec& spec, const data::LatentHeader& header, int64_t count,
+                  uint64_t seed)
       : spec_(spec),
         mean_(header.latent_mean),
         std_(header.latent_std),
@@ -48,7 +50,8 @@ class ShapesEvaluator : public Evaluator {
     std::vector<at::Tensor> rows;
     for (const data::ShapeLabel& label : labels(spec, count, seed)) {
       rows.push_back(
-          data::embed_toy_words(data::toy_caption_words(spec, label), spec.text_rows, spec.text_features).text);
+          data::embed_toy_words(data::toy_caption_words(spec, label), spec.text_rows, spec.text_features)
+              .text);
     }
     text_ = at::stack(rows, 0);
   }
@@ -71,7 +74,8 @@ class ShapesEvaluator : public Evaluator {
     return list;
   }
   static Score score(const evaluation::ShapeMetrics& metrics) {
-    return {evaluation::to_json(metrics), evaluation::shape_metric_cells(metrics), metrics.frechet, metrics.joint.estimate};
+    return {evaluation::to_json(metrics), evaluation::shape_metric_cells(metrics), metrics.frechet,
+            metrics.joint.estimate};
   }
 
   data::ToyShapesSpec spec_;

@@ -1,12 +1,12 @@
 #include "orchestrator/job.h"
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
+#include <algorithm>
 #include <fmt/format.h>
+#include <thread>
 #include <unistd.h>
 
-#include <algorithm>
-#include <thread>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "base/error.h"
 #include "comm/agree.h"
@@ -17,6 +17,20 @@
 namespace tmd::orchestrator {
 namespace {
 
+// Condition dropout and guidance show the negative prompt.
+bool uses_negative_text(const configs::Config& config) {
+  const workers::StageOptions& s = config.stages;
+  if (config.sampler.cfg != 1) return true;
+  for (workers::Stage stage : config.stage_list()) {
+    if (stage == workers::Stage::kTeacher && s.teacher.condition_drop > 0) return true;
+    if (stage == workers::Stage::kStage1 &&
+        (s.stage1.shares.condition_drop > 0 || s.stage1.equation.cfg != 1))
+      return true;
+    if (stage == workers::Stage::kStage2 && s.stage2.equation.cfg != 1) return true;
+  }
+  return false;
+}
+
 std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
   check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty",
         "name one or more tmd-latents files: --data.files=FILE");
@@ -24,7 +38,7 @@ std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
   check(set->header().has_latents, ErrorKind::kData,
         fmt::format("{} has no /latents: it is a list of prompts", config.data.files.front()),
         "training needs latents");
-  set->negative_text();  // throws when there is none: condition dropout and guidance need it
+  if (uses_negative_text(config)) set->negative_text();  // throws when there is none
   return set;
 }
 
@@ -74,12 +88,14 @@ void set_compute_threads(comm::Communicator& trainers, int64_t threads) {
 
 Job::Job(comm::Communicator& world, const configs::Config& config)
     : config_(config), roles_(workers::assign_roles(world, static_cast<int>(config.data_workers))) {
+  std::string data_hash;
   comm::run_agreed(world, [&] {
     data_ = open_data(config_);
+    data_hash = fmt::format("{:x}", data_->data_hash());
     fit_to_data(config_, data_->header());
     check_batch(config_, roles_.layout.trainers);
   });
-  comm::agree_equal(world, fmt::format("{:x}", data_->data_hash()), "the content of data.files");
+  comm::agree_equal(world, data_hash, "the content of data.files");
   plan_ = configs::network_plan(config_);
   const int64_t heads = config_.model.kind == model::ModelKind::kWan ? config_.model.wan.heads : 1;
   const auto shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, heads);
@@ -92,7 +108,12 @@ at::ScalarType Job::type() const {
   return config_.train.precision == workers::TrainOptions::Precision::kFp64 ? at::kDouble : at::kFloat;
 }
 
-at::Tensor Job::negative_text() const { return data_->negative_text().text.unsqueeze(0).to(type()); }
+at::Tensor Job::negative_text() const {
+  const auto& [rows, features] = data_->header().text_shape;
+  // Without dropout and guidance nobody looks at it.
+  if (!data_->has_negative_text()) return at::zeros({1, rows, features}, type());
+  return data_->negative_text().text.unsqueeze(0).to(type());
+}
 
 std::vector<int64_t> Job::latent_shape() const {
   const auto& shape = data_->header().latent_shape;

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "comm/communicator.h"
 #include "configs/config.h"
@@ -15,8 +15,8 @@
 
 namespace tmd::orchestrator {
 
-/// What every rank of a run knows before the first iteration: its role, the data set and the mesh. All that can be
-/// refused is refused here, before anything large is allocated.
+/// What every rank of a run knows before the first iteration: its role, the data set and the mesh. All that
+/// can be refused is refused here, before anything large is allocated.
 class Job {
  public:
   /// `config` is completed. Collective over: `world`. Throws kConfig and kData, the same on all ranks.
@@ -30,14 +30,14 @@ class Job {
   data::DataSet& data() { return *data_; }
   const workers::NetworkPlan& plan() const { return plan_; }
   at::ScalarType type() const;
-  at::Tensor negative_text() const;  // [1, S, E]
+  at::Tensor negative_text() const;           // [1, S, E]
   std::vector<int64_t> latent_shape() const;  // C, T, H, W
 
   /// Serves the trainers until they close their feeds. Data workers only.
   void serve_data();
 
-  /// The feed of this trainer from `first_iteration` to the end of the run. Its close() is collective with the data
-  /// worker that serves it.
+  /// The feed of this trainer from `first_iteration` to the end of the run. Its close() is collective with
+  /// the data worker that serves it.
   std::unique_ptr<workers::BatchFeed> open_feed(int64_t first_iteration);
 
   /// Collective over: the world.
@@ -55,8 +55,8 @@ class Job {
 /// Collective over: `trainers`.
 void set_compute_threads(comm::Communicator& trainers, int64_t threads);
 
-/// Throws kData unless latents and text of `header` fit the model of `config`; fills what the configuration takes from
-/// the data (the perceptron's number of values).
+/// Throws kData unless latents and text of `header` fit the model of `config`; fills what the configuration
+/// takes from the data (the perceptron's number of values).
 void fit_to_data(configs::Config& config, const data::LatentHeader& header);
 
 }  // namespace tmd::orchestrator

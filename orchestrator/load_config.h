@@ -15,8 +15,8 @@ struct LoadedConfig {
   std::vector<std::string> other_words;  ///< words of the command line that are no configuration
 };
 
-/// Reads the files behind `--config`, then `--section.key=value` words, and completes the configuration.
-/// Throws kConfig and kUsage.
+/// Reads the files behind `--config`, then `--section.key=value` words, and completes the configuration
+/// (configs::complete). Throws kConfig and kUsage.
 std::unique_ptr<LoadedConfig> load_config(const std::vector<std::string>& files,
                                           const std::vector<std::string>& words);
 
@@ -24,6 +24,7 @@ std::unique_ptr<LoadedConfig> load_config(const std::vector<std::string>& files,
 struct ConfigFiles {
   std::vector<std::string> files, rest;
 };
+/// Throws kUsage for `--config` without a file.
 ConfigFiles take_config_files(const std::vector<std::string>& words);
 
 }  // namespace tmd::orchestrator

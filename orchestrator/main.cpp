@@ -1,9 +1,10 @@
-// tmd: distils text-to-video transformers with Transition Matching Distillation. One MPI program; see `tmd --help`.
+// tmd: distils text-to-video transformers with Transition Matching Distillation. One MPI program; see `tmd
+// --help`.
 
 #include <csignal>
 #include <iostream>
-
 #include <malloc.h>
+#include <optional>
 
 #include <torch/version.h>
 
@@ -19,9 +20,11 @@ namespace {
 using namespace tmd;
 
 void print_help() {
-  std::cout << "tmd VERB [options]: distil text-to-video transformers with Transition Matching Distillation\n\n";
+  std::cout
+      << "tmd VERB [options]: distil text-to-video transformers with Transition Matching Distillation\n\n";
   for (const orchestrator::Verb& verb : orchestrator::verbs()) {
-    std::cout << "  " << verb.name << std::string(10 - std::string(verb.name).size(), ' ') << verb.summary << "\n";
+    std::cout << "  " << verb.name << std::string(10 - std::string(verb.name).size(), ' ') << verb.summary
+              << "\n";
   }
   std::cout << "\ntmd VERB --help explains a verb; tmd --version prints versions.\n"
                "On several ranks: mpirun -n 4 tmd train --config configs/clips.ini --run runs/clips\n";
@@ -33,7 +36,8 @@ const orchestrator::Verb& find_verb(const std::string& name) {
     if (name == verb.name) return verb;
     names.emplace_back(verb.name);
   }
-  throw Error(ErrorKind::kUsage, "there is no verb '" + name + "'", "did you mean " + configs::nearest_name(name, names) + "?");
+  throw Error(ErrorKind::kUsage, "there is no verb '" + name + "'",
+              "did you mean " + configs::nearest_name(name, names) + "?");
 }
 
 bool wants_help(const std::vector<std::string>& words) {
@@ -43,21 +47,28 @@ bool wants_help(const std::vector<std::string>& words) {
   return false;
 }
 
-int report(const Error& error, int rank) {
+int report(const Error& error) {
   log_error("{} (exit code {}): {}", name(error.kind()), error.exit_code(), error.what());
   if (!error.hint().empty()) log_error("hint: {}", error.hint());
-  (void)rank;
   return error.exit_code();
 }
 
-// A launcher that does not understand this MPI starts many worlds of one rank each; training would run, and be wrong.
+// One rank's error ends all ranks: the others may wait for it in a collective.
+int leave(std::optional<comm::MpiRuntime>& mpi, int code) {
+  if (mpi) mpi->abort(code);
+  return code;
+}
+
+// A launcher that does not understand this MPI starts many worlds of one rank each; training would run, and
+// be wrong.
 void check_world_size(int size) {
   const comm::Allocation launched = comm::launched_ranks();
   if (launched.ranks <= 1 || size == launched.ranks || size > 1) return;
   throw Error(ErrorKind::kUnavailable,
               "this process is the only rank of its world, but " + launched.source + " = " +
                   std::to_string(launched.ranks),
-              "the launcher and MPI do not fit: try srun --mpi=pmix (srun --mpi=list shows what there is), or mpirun");
+              "the launcher and MPI do not fit: try srun --mpi=pmix (srun --mpi=list shows what there is), "
+              "or mpirun");
 }
 
 int run_verb(comm::Communicator& world, const std::string& name, const std::vector<std::string>& words) {
@@ -66,7 +77,8 @@ int run_verb(comm::Communicator& world, const std::string& name, const std::vect
   return verb.run(world, words);
 }
 
-// Freed blocks stay in the process: giving them back to the kernel after every layer costs more than the layer.
+// Freed blocks stay in the process: giving them back to the kernel after every layer costs more than the
+// layer.
 void keep_freed_memory() {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2047 * (1 << 20));
@@ -93,20 +105,20 @@ int main(int argc, char** argv) {
     }
     find_verb(words[0]);
   } catch (const Error& e) {
-    return report(e, 0);
+    return report(e);
   }
   keep_freed_memory();
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes a write error that is handled like a full disk
-  comm::MpiRuntime mpi;
-  const int rank = mpi.world().rank();
-  configure_log(rank, LogLevel::kInfo);
+  std::optional<comm::MpiRuntime> mpi;
   try {
-    const int code = run_verb(mpi.world(), words[0], rest);
-    mpi.finalize();
+    mpi.emplace();
+    configure_log(mpi->world().rank(), LogLevel::kInfo);
+    const int code = run_verb(mpi->world(), words[0], rest);
+    mpi->finalize();
     return code;
   } catch (const Error& e) {
-    mpi.abort(report(e, rank));
+    return leave(mpi, report(e));
   } catch (const std::exception& e) {
-    mpi.abort(report(Error(ErrorKind::kInternal, e.what()), rank));
+    return leave(mpi, report(Error(ErrorKind::kInternal, e.what())));
   }
 }

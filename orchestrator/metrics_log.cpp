@@ -1,16 +1,17 @@
 #include "orchestrator/metrics_log.h"
 
+#include <cmath>
 #include <fmt/format.h>
+#include <fstream>
+#include <span>
+#include <sstream>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include <cmath>
-#include <sstream>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/publish.h"
+#include "base/log.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -54,7 +55,7 @@ std::string lines_up_to(const std::filesystem::path& path, int64_t last_iteratio
   std::string kept, line;
   while (std::getline(in, line)) {
     const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (object.is_discarded() || object.value("iteration", int64_t{0}) > last_iteration) break;
+    if (in.eof() || object.is_discarded() || object.value("iteration", int64_t{0}) > last_iteration) break;
     kept += line + "\n";
   }
   return kept;
@@ -62,18 +63,34 @@ std::string lines_up_to(const std::filesystem::path& path, int64_t last_iteratio
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::filesystem::path& path, int64_t last_iteration) : path_(path) {
-  if (std::filesystem::exists(path)) {
-    const std::string kept = lines_up_to(path, last_iteration);
-    publish_file(path, std::as_bytes(std::span(kept)));
-  }
-  stream_.open(path, std::ios::app);
-  check(stream_.good(), ErrorKind::kIo, fmt::format("cannot open {} for appending", path.string()));
+MetricsLog::MetricsLog(const std::filesystem::path& path, int64_t last_iteration)
+    : file_(File::open_to_write(path)) {
+  const std::string lines = lines_up_to(path, last_iteration);
+  written_bytes_ = lines.size();
+  file_.resize(written_bytes_);
+}
+
+void MetricsLog::write_kept() {
+  file_.write_at(written_bytes_, std::as_bytes(std::span(kept_)));
+  written_bytes_ += kept_.size();
+  kept_.clear();
 }
 
 void MetricsLog::write(const IterationRecord& record) {
-  stream_ << to_json(record).dump() << "\n" << std::flush;
-  check(stream_.good(), ErrorKind::kIo, fmt::format("cannot write {}: is the disk full?", path_.string()));
+  kept_ += to_json(record).dump() + "\n";
+  try {
+    write_kept();
+    if (is_refused_) log_info("{} is written again", file_.path().string());
+    is_refused_ = false;
+  } catch (const Error& e) {
+    if (!is_refused_) log_warning("training goes on, its metrics wait in memory: {}", e.what());
+    is_refused_ = true;
+  }
+}
+
+void MetricsLog::close() {
+  write_kept();
+  file_.close();
 }
 
 MemoryUse memory_use() {
@@ -103,10 +120,11 @@ std::string console_line(const IterationRecord& r, double seconds_left) {
   const workers::IterationTime& t = r.report.time;
   const auto share = [&r](double s) { return 100 * s / std::max(r.total_s, 1e-9); };
   line << fmt::format(
-      " {:.3f}s (data {:.0f}% gather {:.0f}% compute {:.0f}% reduce {:.0f}% optimizer {:.0f}% checkpoint {:.0f}% other "
+      " {:.3f}s (data {:.0f}% gather {:.0f}% compute {:.0f}% reduce {:.0f}% optimizer {:.0f}% checkpoint "
+      "{:.0f}% other "
       "{:.0f}%)",
-      r.total_s, share(t.data), share(t.gather_exposed), share(t.compute), share(t.reduce_exposed), share(t.optimizer),
-      share(r.checkpoint_s), share(other_seconds(r)));
+      r.total_s, share(t.data), share(t.gather_exposed), share(t.compute), share(t.reduce_exposed),
+      share(t.optimizer), share(r.checkpoint_s), share(other_seconds(r)));
   line << fmt::format(" mem {:.2f}G eta {}", static_cast<double>(memory_use().resident) / 1e9,
                       duration_text(seconds_left));
   return line.str();

@@ -2,11 +2,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "workers/trainer.h"
 
 namespace tmd::orchestrator {
@@ -18,23 +18,31 @@ struct IterationRecord {
   int64_t student_updates = 0;
   std::vector<int64_t> samples;  ///< of all ranks, in slot order
   workers::IterationReport report;
-  double checkpoint_s = 0;       ///< time the loop was held by a save
-  double total_s = 0;            ///< wall time of the iteration
+  double checkpoint_s = 0;  ///< time the loop was held by a save
+  double total_s = 0;       ///< wall time of the iteration
 };
 
 /// metrics.jsonl: one JSON object per iteration (docs/formats/metrics.md). Rank 0 only.
 class MetricsLog {
  public:
-  /// Cuts what lies beyond `last_iteration` (a run that was killed after its last checkpoint repeats those iterations)
-  /// and opens the file for appending. Throws kIo.
+  /// Cuts what lies beyond `last_iteration` (a run that was killed after its last checkpoint repeats those
+  /// iterations) and opens the file to write on. Throws kIo.
   MetricsLog(const std::filesystem::path& path, int64_t last_iteration);
 
-  /// Writes one line and flushes it. Throws kIo.
+  /// Writes one line. A file system that refuses (a full disk) does not end a run: the lines are kept in
+  /// memory until it takes them again, and a warning says so once.
   void write(const IterationRecord& record);
 
+  /// Writes what was kept back; throws kIo when that is still refused.
+  void close();
+
  private:
-  std::filesystem::path path_;
-  std::ofstream stream_;
+  void write_kept();
+
+  File file_;
+  uint64_t written_bytes_ = 0;
+  std::string kept_;  // lines that are not in the file yet
+  bool is_refused_ = false;
 };
 
 /// Resident and peak memory of this process in bytes.

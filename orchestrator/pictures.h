@@ -10,7 +10,8 @@ namespace tmd::orchestrator {
 
 /// Pictures of samples. All are float32 in [-1, 1]; a picture is [3, H, W], a video [3, F, H, W].
 
-/// Every pixel becomes a square of `factor` pixels. [..., H, W] to [..., H * factor, W * factor].
+/// Every pixel becomes a square of `factor` pixels. [..., H, W] to [..., H * factor, W * factor]. Throws
+/// kInternal for a factor below 1.
 at::Tensor upscaled(const at::Tensor& pictures, int64_t factor);
 
 /// The largest whole factor, at least 1, that keeps `side` pixels within `wanted`.
@@ -33,7 +34,7 @@ struct ContactSheetOptions {
 };
 
 /// Videos [row][column] as one picture: rows are prompts, columns are models, each cell shows a few frames
-/// side by side. Throws as video_grid does.
+/// side by side: [3, H', W']. Throws as video_grid does, and kInternal for no frames.
 at::Tensor contact_sheet(const std::vector<std::vector<at::Tensor>>& videos,
                          const ContactSheetOptions& options = {});
 
@@ -45,7 +46,8 @@ struct ScatterOptions {
 };
 
 /// Points of the plane on white: `data` [N, 2] grey below `samples` [M, 2] in `colour` (RGB, 0 to 1). Points
-/// outside or not finite are left out. Returns [3, size, size].
+/// outside or not finite are left out. Returns [3, size, size]. Throws kInternal for another shape, and for a
+/// size or limit that leaves no room for a dot.
 at::Tensor scatter_plot(const at::Tensor& data, const at::Tensor& samples,
                         const std::array<double, 3>& colour, const ScatterOptions& options = {});
 

@@ -1,7 +1,8 @@
 #include "orchestrator/previews.h"
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -61,7 +62,8 @@ Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(
   for (int64_t i = 0; i < rows; ++i) {
     const auto read = job_.data().read(i);
     const auto* sample = std::get_if<data::Sample>(&read);
-    if (!sample) continue;  // a broken sample is reported when it is trained on
+    // A broken sample is reported when it is trained on. All ranks must show the same rows.
+    if (!comm::agree_all(job_.trainers(), sample != nullptr)) continue;
     text.push_back(sample->text);
     latents.push_back(sample->latent);
   }
@@ -79,7 +81,8 @@ Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(
 }
 
 void Previews::at_stage_begin(workers::StageNetworks& networks, int64_t iteration) {
-  if (pictures_) make(networks, iteration);
+  // The end of the stage before has shown the same networks.
+  if (pictures_ && last_made_ != iteration) make(networks, iteration);
 }
 
 void Previews::after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends) {
@@ -98,13 +101,15 @@ at::Tensor Previews::teacher_samples(workers::StageNetworks& networks) {
 }
 
 std::vector<Previews::Column> Previews::columns(workers::StageNetworks& networks) {
-  std::vector<Column> list = {{"data", data_latents_},
-                              {fmt::format("teacher, {} steps", job_.config().sampler.steps), teacher_samples(networks)}};
+  std::vector<Column> list = {
+      {"data", data_latents_},
+      {fmt::format("teacher, {} steps", job_.config().sampler.steps), teacher_samples(networks)}};
   if (!networks.has(NetworkRole::kStudent)) return list;
   workers::TrainedNetwork& student = networks.at(NetworkRole::kStudent);
   const workers::MethodOptions& method = job_.config().stages.method;
   const auto sample = [&] { return sample_student(job_.plan(), *student.network, method, request_); };
-  list.push_back({fmt::format("student, {} step{}", method.outer_steps, method.outer_steps == 1 ? "" : "s"), sample()});
+  list.push_back(
+      {fmt::format("student, {} step{}", method.outer_steps, method.outer_steps == 1 ? "" : "s"), sample()});
   if (student.average) {
     student.average->swap(*student.network);
     list.push_back({"student's average", sample()});
@@ -115,11 +120,20 @@ std::vector<Previews::Column> Previews::columns(workers::StageNetworks& networks
 
 void Previews::make(workers::StageNetworks& networks, int64_t iteration) {
   const std::vector<Column> list = columns(networks);
+  last_made_ = iteration;
   comm::run_agreed(job_.trainers(), [&] {
-    if (job_.trainers().rank() == 0) write(list, iteration);
+    if (job_.trainers().rank() == 0) write_or_warn(list, iteration);
   });
-  // Sampling gathers parameters too; that is no time of the next iteration.
-  for (auto& [role, trained] : networks.all()) trained.network->take_exposed_time();
+}
+
+// Pictures are not worth a run: a full disk costs them alone.
+void Previews::write_or_warn(const std::vector<Column>& list, int64_t iteration) const {
+  try {
+    write(list, iteration);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kIo) throw;
+    log_warning("no preview of iteration {}, training goes on: {}", iteration, e.what());
+  }
 }
 
 void Previews::write(const std::vector<Column>& list, int64_t iteration) const {

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "data/codec.h"
 #include "orchestrator/job.h"
@@ -15,17 +15,18 @@
 
 namespace tmd::orchestrator {
 
-/// Turns latents of a data set into pictures: decoded videos by the set's codec, or a plot for points of the plane.
+/// Turns latents of a data set into pictures: decoded videos by the set's codec, or a plot for points of the
+/// plane.
 class LatentPictures {
  public:
-  /// Null when the codec has no weight-free decoder.
+  /// Null, with a warning in the log, when the codec has no weight-free decoder.
   static std::unique_ptr<LatentPictures> make(const data::LatentHeader& header);
 
   /// True for points of the plane, which are shown in one plot per column.
   bool is_plot() const { return !codec_; }
-  /// latents [N, C, T, H, W], normalised -> N videos [3, F, H, W] in [-1, 1].
+  /// latents [N, C, T, H, W], normalised -> N videos [3, F, H, W] in [-1, 1]. Unless is_plot().
   std::vector<at::Tensor> videos(const at::Tensor& latents) const;
-  /// `data` grey below `samples`, [N, 2, 1, 1, 1] normalised -> [3, S, S].
+  /// `data` grey below `samples`, [N, 2, 1, 1, 1] normalised -> [3, S, S]. When is_plot().
   at::Tensor plot(const at::Tensor& data, const at::Tensor& samples) const;
 
  private:
@@ -33,15 +34,19 @@ class LatentPictures {
   std::vector<float> mean_, std_;
 };
 
-/// Pictures of a run while it trains: rows are the first prompts of the data set, columns are data, teacher, student and
-/// the student's average. The noise of a cell is always the same.
+/// Pictures of a run while it trains: rows are the first prompts of the data set, columns are data, teacher,
+/// student and the student's average. The noise of a cell is always the same.
 class Previews {
  public:
-  /// Writes into `folder`. Keeps a reference to `job`.
+  /// Writes into `folder`. Keeps a reference to `job`, of whose data set it reads the first samples.
+  /// Collective over: the trainers.
   Previews(Job& job, std::filesystem::path folder);
 
-  /// At the begin of a stage, and when `[preview] every` says so. Collective over: the trainers.
+  // Both borrow `networks` for the call and give its weights back as they were. Files that cannot be written
+  // cost a warning only. Collective over: the trainers.
+  /// At the begin of a stage, unless the end of the stage before was shown.
   void at_stage_begin(workers::StageNetworks& networks, int64_t iteration);
+  /// When `[preview] every` says so, and at the end of a stage.
   void after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends);
 
  private:
@@ -52,14 +57,16 @@ class Previews {
   void make(workers::StageNetworks& networks, int64_t iteration);
   at::Tensor teacher_samples(workers::StageNetworks& networks);
   std::vector<Column> columns(workers::StageNetworks& networks);
+  void write_or_warn(const std::vector<Column>& columns, int64_t iteration) const;
   void write(const std::vector<Column>& columns, int64_t iteration) const;
 
   Job& job_;
   std::filesystem::path folder_;
   std::unique_ptr<LatentPictures> pictures_;
   SampleRequest request_;
-  at::Tensor data_latents_;      // [N, C, T, H, W]
-  at::Tensor frozen_samples_;    // of the frozen teacher, once they are made
+  at::Tensor data_latents_;    // [N, C, T, H, W]
+  int64_t last_made_ = -1;     // iteration of the last preview
+  at::Tensor frozen_samples_;  // of the frozen teacher, once they are made
 };
 
 }  // namespace tmd::orchestrator

@@ -1,16 +1,18 @@
 #include "orchestrator/run_folder.h"
 
+#include <algorithm>
+#include <array>
+#include <ctime>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <ctime>
+#include <string_view>
 #include <thread>
+#include <unistd.h>
 
 #include <torch/version.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "base/publish.h"
 #include "comm/agree.h"
@@ -19,6 +21,8 @@ namespace tmd::orchestrator {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 4> kFolders = {"log", "samples", "checkpoints", "eval"};
 
 void publish_text(const fs::path& path, const std::string& text) {
   publish_file(path, std::as_bytes(std::span(text)));
@@ -29,11 +33,12 @@ void refuse_other_experiment(const fs::path& folder, const configs::OptionTable&
   std::vector<std::string> lines;
   for (const configs::OptionDifference& difference : table.experiment_differences(folder / "config.ini")) {
     if (std::find(allowed.begin(), allowed.end(), difference.name) != allowed.end()) {
-      log_warning("{} changes from {} to {} in a run that goes on (allowed)", difference.name, difference.theirs,
-                  difference.ours);
+      log_warning("{} changes from {} to {} in a run that goes on (allowed)", difference.name,
+                  difference.theirs, difference.ours);
       continue;
     }
-    lines.push_back(fmt::format("{} is {} there, {} here", difference.name, difference.theirs, difference.ours));
+    lines.push_back(
+        fmt::format("{} is {} there, {} here", difference.name, difference.theirs, difference.ours));
   }
   check(lines.empty(), ErrorKind::kConfig,
         fmt::format("{} holds another experiment: {}", folder.string(), fmt::join(lines, "; ")),
@@ -44,27 +49,43 @@ void refuse_other_experiment(const fs::path& folder, const configs::OptionTable&
 
 RunFolder::RunFolder(comm::Communicator& world, fs::path path, const configs::OptionTable& table,
                      const std::vector<std::string>& allowed_changes)
-    : path_(std::move(path)) {
+    : path_(std::move(path)), resolved_config_(table.resolved_ini()), ranks_(world.size()) {
   comm::run_agreed(world, [&] {
-    if (world.rank() == 0) prepare(table, allowed_changes, world.size());
+    if (world.rank() == 0) prepare(table, allowed_changes);
   });
   comm::run_agreed(world, [&] { log_to_file(path_ / "log" / fmt::format("rank_{:05d}.txt", world.rank())); });
 }
 
-void RunFolder::prepare(const configs::OptionTable& table, const std::vector<std::string>& allowed_changes,
-                        int ranks) const {
+void RunFolder::prepare(const configs::OptionTable& table,
+                        const std::vector<std::string>& allowed_changes) const {
   if (fs::exists(path_ / "config.ini")) {
     refuse_other_experiment(path_, table, allowed_changes);
   } else {
-    check(!fs::exists(path_) || (fs::is_directory(path_) && fs::is_empty(path_)), ErrorKind::kConfig,
-          fmt::format("{} exists and is no run folder (it has no config.ini)", path_.string()),
-          "give a new or an empty folder");
+    refuse_foreign_folder();
   }
-  std::error_code error;
-  for (const char* name : {"log", "samples", "checkpoints", "eval"}) fs::create_directories(path_ / name, error);
-  check(!error, ErrorKind::kIo, fmt::format("cannot make the run folder {}: {}", path_.string(), error.message()));
-  publish_text(path_ / "config.ini", table.resolved_ini());
-  publish_text(path_ / "env.json", environment(ranks).dump(2) + "\n");
+  for (const std::string_view name : kFolders) create_folders(path_ / name);
+}
+
+// Without config.ini it may only be what an earlier start has left behind before it got that far.
+void RunFolder::refuse_foreign_folder() const {
+  bool is_ours = !fs::exists(path_) || fs::is_directory(path_);
+  const std::vector<fs::path> entries = is_ours ? list_folder(path_) : std::vector<fs::path>{};
+  for (const fs::path& entry : entries) {
+    const std::string name = entry.filename().string();
+    const bool is_made_by_us = std::ranges::find(kFolders, name) != kFolders.end() ||
+                               name == "metrics.jsonl" || name.starts_with("config.ini.tmp-") ||
+                               name.starts_with("env.json");
+    is_ours = is_ours && is_made_by_us;
+  }
+  is_ours = is_ours && list_folder(path_ / "checkpoints").empty();
+  check(is_ours, ErrorKind::kConfig,
+        fmt::format("{} exists and is no run folder (it has no config.ini)", path_.string()),
+        "give a new or an empty folder");
+}
+
+void RunFolder::publish_config() const {
+  publish_text(path_ / "config.ini", resolved_config_);
+  publish_text(path_ / "env.json", environment(ranks_).dump(2) + "\n");
 }
 
 nlohmann::json environment(int ranks) {

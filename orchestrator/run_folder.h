@@ -15,11 +15,16 @@ namespace tmd::orchestrator {
 /// The folder of a run: config.ini, env.json, log/rank_*.txt, metrics.jsonl, samples/, checkpoints/, eval/.
 class RunFolder {
  public:
-  /// Opens or makes `path` for the experiment of `table`. A folder that holds another experiment is refused with the
-  /// keys that differ (kConfig), unless each of them is in `allowed_changes`; one that is no run folder is refused too.
-  /// Writes the resolved config.ini and env.json, and opens this rank's log file. Collective over: `world`.
+  /// Opens or makes `path` for the experiment of `table`. A folder that holds another experiment is refused
+  /// with the keys that differ (kConfig), unless each of them is in `allowed_changes`; one that is no run
+  /// folder is refused too. Makes the folders inside and opens this rank's log file; errors are the same on
+  /// all ranks, kIo when something cannot be made. Collective over: `world`.
   RunFolder(comm::Communicator& world, std::filesystem::path path, const configs::OptionTable& table,
             const std::vector<std::string>& allowed_changes);
+
+  /// Writes the resolved config.ini and env.json, from one rank. Called when the run has its networks: a
+  /// start that was refused leaves the folder as it was. Throws kIo.
+  void publish_config() const;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
@@ -27,9 +32,12 @@ class RunFolder {
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
 
  private:
-  void prepare(const configs::OptionTable& table, const std::vector<std::string>& allowed_changes, int ranks) const;
+  void prepare(const configs::OptionTable& table, const std::vector<std::string>& allowed_changes) const;
+  void refuse_foreign_folder() const;
 
   std::filesystem::path path_;
+  std::string resolved_config_;
+  int ranks_;
 };
 
 /// Versions, host, rank count: what one must know to compare two runs.

@@ -1,8 +1,8 @@
 #include "orchestrator/sampling.h"
 
-#include <ATen/ATen.h>
-
 #include <numeric>
+
+#include <ATen/ATen.h>
 
 #include "base/philox.h"
 #include "method/draws.h"
@@ -16,8 +16,8 @@ namespace {
 // Samples one batch: noise numbers and text in, latents out.
 using SampleBatch = std::function<at::Tensor(const std::vector<int64_t>& numbers, const at::Tensor& text)>;
 
-// Deals the rows over the ranks in equal numbers of equal batches, so that all ranks make the same network calls; rows
-// beyond the end repeat row 0 and are dropped.
+// Deals the rows over the ranks in equal numbers of equal batches, so that all ranks make the same network
+// calls; rows beyond the end repeat row 0 and are dropped.
 at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request, const SampleBatch& sample,
                        const SampleProgress& progress) {
   comm::Communicator& world = mesh.world();
@@ -32,8 +32,9 @@ at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request,
     }
     std::vector<int64_t> numbers = index;
     for (int64_t& number : numbers) number += request.first_number;
-    const at::Tensor local =
-        sample(numbers, request.text.index_select(0, at::tensor(index, at::kLong))).to(at::kFloat).contiguous();
+    const at::Tensor local = sample(numbers, request.text.index_select(0, at::tensor(index, at::kLong)))
+                                 .to(at::kFloat)
+                                 .contiguous();
     std::vector<int64_t> shape = local.sizes().vec();
     shape[0] *= ranks;
     const at::Tensor all = at::empty(shape, at::kFloat);
@@ -58,8 +59,8 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       teacher.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor x =
-            method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise, request.latent_shape, type);
+        const at::Tensor x = method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise,
+                                                 request.latent_shape, type);
         const at::Tensor negative = request.negative_text.to(type);
         return euler ? method::sample_euler(*view, x, text.to(type), negative, sigmas, guidance)
                      : method::sample_unipc(*view, x, text.to(type), negative, sigmas, guidance);
@@ -77,14 +78,15 @@ at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       student.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor noise =
-            method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise, request.latent_shape, type);
+        const at::Tensor noise = method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise,
+                                                     request.latent_shape, type);
         const auto inner_noise = [&](int i) {
           return method::draw_normal({request.seed, static_cast<uint64_t>(i), numbers}, Purpose::kSampleInner,
                                      request.latent_shape, type);
         };
         // The sampler starts at t_M as training does: noise times t_M.
-        return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(type), grid_t, inner_noise);
+        return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(type), grid_t,
+                                            inner_noise);
       },
       progress);
 }

@@ -10,15 +10,18 @@
 namespace tmd::orchestrator {
 
 struct TrainRequest {
-  std::filesystem::path run;                   ///< run folder
-  std::vector<std::string> allowed_changes;    ///< experiment keys that may differ from an earlier start
-  int64_t console_every = 1;                   ///< iterations between lines on the console
-  std::string title;                           ///< shown in front of console lines, e.g. "TMD"; may be empty
+  std::filesystem::path run;                 ///< run folder
+  std::vector<std::string> allowed_changes;  ///< experiment keys that may differ from an earlier start
+  int64_t console_every = 1;                 ///< iterations between lines on the console
+  std::string title;                         ///< shown in front of console lines, e.g. "TMD"; may be empty
 };
 
-/// Runs a job from its present state to its end: every stage of `config`, with checkpoints, metrics and previews in the
-/// run folder. Called again for the same folder, it goes on from the newest intact checkpoint.
-/// `config` is completed and is what `table` was declared over. Collective over: `world`.
+/// Runs a job from its present state to its end: every stage of `config`, with checkpoints, metrics and
+/// previews in the run folder. Called again for the same folder, it goes on from the newest intact
+/// checkpoint. `config` is completed and is what `table` was declared over. Throws kConfig and kData for what
+/// is refused at the start; on all trainers kData for more broken samples than `[data] max_bad`, kDiverged
+/// for gradients that stay non-finite, kIo for a last checkpoint that cannot be saved. Collective over:
+/// `world`.
 void train(comm::Communicator& world, const configs::Config& config, const configs::OptionTable& table,
            const TrainRequest& request);
 

@@ -18,14 +18,16 @@ struct Place {
 
 // RUN or RUN/checkpoints/step_00002000.
 Place find_place(const fs::path& folder) {
-  const fs::path given = folder.filename().empty() ? folder.parent_path() : folder;
+  const fs::path whole = fs::absolute(folder).lexically_normal();
+  const fs::path given = whole.filename().empty() ? whole.parent_path() : whole;
   const std::string name = given.filename().string();
   Place place{given, std::nullopt};
   if (name.rfind("step_", 0) == 0 && fs::exists(given / checkpoint::kManifestName)) {
     place.run = given.parent_path().parent_path();
     place.step = checkpoint::read_manifest(given).description.step;
   }
-  check(fs::exists(place.run / "config.ini"), ErrorKind::kData, fmt::format("{} is no run folder", folder.string()),
+  check(fs::exists(place.run / "config.ini"), ErrorKind::kData,
+        fmt::format("{} is no run folder", folder.string()),
         "name the folder of `tmd train --run DIR`, or one of its checkpoints/step_*");
   return place;
 }
@@ -50,12 +52,14 @@ TrainedRun::TrainedRun(comm::Communicator& trainers, const fs::path& folder, std
     for (const std::string& damage : choice.damage) {
       if (trainers.rank() == 0) log_warning("{}", damage);
     }
-    check(choice.step.has_value(), ErrorKind::kData, fmt::format("{} has no checkpoint yet", place.run.string()));
+    check(choice.step.has_value(), ErrorKind::kData,
+          fmt::format("{} has no checkpoint yet", place.run.string()));
     place.step = choice.step;
   }
   step_ = *place.step;
-  networks_ = std::make_unique<workers::StageNetworks>(job_->plan(), loaded_->config.stages, job_->mesh(), job_->type(),
-                                                       loaded_->config.run.seed);
+  run_folder_ = place.run;
+  networks_ = std::make_unique<workers::StageNetworks>(job_->plan(), loaded_->config.stages, job_->mesh(),
+                                                       job_->type(), loaded_->config.run.seed);
   networks_->allocate(stage_of_checkpoint(store, step_));
   load_checkpoint(store, step_, job_->mesh(), *networks_);
 }

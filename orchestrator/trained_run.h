@@ -13,14 +13,16 @@
 
 namespace tmd::orchestrator {
 
-/// The networks of a run as one of its checkpoints has them, for sampling and evaluation. Every rank of `trainers` takes
-/// part; their number must be that of the trainers that wrote the checkpoint.
+/// The networks of a run as one of its checkpoints has them, for sampling and evaluation. Every rank of
+/// `trainers` takes part; their number must be that of the trainers that wrote the checkpoint.
 class TrainedRun {
  public:
-  /// `folder`: a run folder (its newest intact checkpoint is taken) or one of its checkpoints/step_*. `words`: options
-  /// that replace those of the run, e.g. "--sampler.steps=20".
-  /// Collective over: `trainers`. Throws kData when there is no checkpoint, and what loading throws.
-  TrainedRun(comm::Communicator& trainers, const std::filesystem::path& folder, std::vector<std::string> words = {});
+  /// `folder`: a run folder (its newest intact checkpoint is taken) or one of its checkpoints/step_*.
+  /// `words`: options that replace those of the run, e.g. "--sampler.steps=20". Throws kData when there is no
+  /// run folder or no checkpoint, kUsage for a word that is no option, and as Job, checkpoint::Store::choose
+  /// and load_checkpoint. Collective over: `trainers`.
+  TrainedRun(comm::Communicator& trainers, const std::filesystem::path& folder,
+             std::vector<std::string> words = {});
 
   const configs::Config& config() const { return loaded_->config; }
   Job& job() { return *job_; }
@@ -29,9 +31,10 @@ class TrainedRun {
   sharding::ShardedNetwork* student();
   workers::StageNetworks& networks() { return *networks_; }
   int64_t step() const { return step_; }
+  const std::filesystem::path& run_folder() const { return run_folder_; }
 
-  /// From now on student() (or teacher(), in a teacher stage) shows the average of the weights. Throws kConfig when the
-  /// run keeps none.
+  /// From now on student() (or teacher(), in a teacher stage) shows the average of the weights; a second call
+  /// takes that back. Throws kConfig when the run keeps none.
   void use_average();
 
   /// Collective over: the trainers.
@@ -41,6 +44,7 @@ class TrainedRun {
   std::unique_ptr<LoadedConfig> loaded_;
   std::unique_ptr<Job> job_;
   std::unique_ptr<workers::StageNetworks> networks_;
+  std::filesystem::path run_folder_;
   int64_t step_ = 0;
 };
 

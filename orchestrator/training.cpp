@@ -1,10 +1,11 @@
 #include "orchestrator/training.h"
 
-#include <ATen/ATen.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
+#include <fmt/format.h>
+#include <utility>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -40,8 +41,8 @@ Training::Training(Job& job, const RunFolder& folder, const TrainRequest& reques
       store_(folder.checkpoints()),
       networks_(job.plan(), job.config().stages, job.mesh(), job.type(), job.config().run.seed),
       negative_text_(job.negative_text()),
-      trainer_(job.plan(), job.config().train, job.config().stages, job.mesh(), job.config().run.seed, networks_,
-               negative_text_),
+      trainer_(job.plan(), job.config().train, job.config().stages, job.mesh(), job.config().run.seed,
+               networks_, negative_text_),
       previews_(job, folder.samples()) {}
 
 void Training::start_or_resume() {
@@ -56,17 +57,25 @@ void Training::start_or_resume() {
     networks_.allocate(stage_of_checkpoint(store_, *choice.step));
     counters_ = load_checkpoint(store_, *choice.step, job_.mesh(), networks_);
     last_saved_ = counters_.iteration;
-    if (speaks) log_info("RESUMED step {} from {}", counters_.iteration, store_.folder(*choice.step).string());
+    if (speaks)
+      log_info("RESUMED step {} from {}", counters_.iteration, store_.folder(*choice.step).string());
   } else {
     comm::run_agreed(trainers, [&] { networks_.make_teacher(); });
     if (speaks) log_info("FRESH start in {}", folder_.path().string());
+    const configs::Config& config = job_.config();
+    if (speaks && config.model.weights.empty() && config.stage_list().front() != Stage::kTeacher) {
+      log_warning(
+          "run.stages has no teacher and model.weights is empty: the student learns from random numbers");
+    }
   }
   first_iteration_ = counters_.iteration + 1;
   comm::run_agreed(trainers, [&] {
-    if (speaks) metrics_ = std::make_unique<MetricsLog>(folder_.metrics(), counters_.iteration);
+    if (!speaks) return;
+    folder_.publish_config();
+    metrics_ = std::make_unique<MetricsLog>(folder_.metrics(), counters_.iteration);
   });
   feed_ = job_.open_feed(first_iteration_);
-  loop_start_ = Clock::now();
+  loop_start_ = line_begin_ = Clock::now();
 }
 
 int64_t Training::stage_begin(Stage stage) const {
@@ -82,7 +91,8 @@ bool Training::is_finished(Stage stage) const {
 }
 
 void Training::enter(Stage stage) {
-  const bool resumed_inside = last_saved_ >= 0 && networks_.stage() == stage && counters_.iteration > stage_begin(stage);
+  const bool resumed_inside =
+      last_saved_ >= 0 && networks_.stage() == stage && counters_.iteration > stage_begin(stage);
   if (resumed_inside) return;
   networks_.enter(stage);
   if (job_.trainers().rank() == 0) {
@@ -92,8 +102,10 @@ void Training::enter(Stage stage) {
   previews_.at_stage_begin(networks_, counters_.iteration);
 }
 
+// The line of an iteration is written before its checkpoint: after a kill in between, the older checkpoint
+// repeats the iteration and its line. What saving and previews cost stands in the next line, where the loop
+// has waited for it.
 void Training::iterate() {
-  const auto begin = Clock::now();
   const Stage stage = networks_.stage();
   const workers::IterationIndex index{.iteration = counters_.iteration + 1,
                                       .in_stage = counters_.iteration + 1 - stage_begin(stage),
@@ -101,9 +113,12 @@ void Training::iterate() {
   const workers::IterationReport report = trainer_.run(index, *feed_);
   count(report);
   quarantine(report);
-  const double checkpoint_s = save_if_due();
+  const auto now = Clock::now();
+  record(report, std::exchange(held_s_, 0), seconds_between(std::exchange(line_begin_, now), now));
+  refuse_divergence(report);
+  refuse_bad_data();
+  held_s_ = save_if_due();
   previews_.after_iteration(networks_, counters_.iteration, is_finished(stage));
-  record(report, checkpoint_s, seconds_between(begin, Clock::now()));
 }
 
 void Training::count(const workers::IterationReport& report) {
@@ -111,9 +126,13 @@ void Training::count(const workers::IterationReport& report) {
   if (report.phase == method::Phase::kStudent && !report.skipped) ++counters_.student_updates;
   counters_.nonfinite_in_row = report.skipped ? counters_.nonfinite_in_row + 1 : 0;
   counters_.nonfinite_total += report.skipped ? 1 : 0;
+}
+
+void Training::refuse_divergence(const workers::IterationReport& report) const {
   const workers::TrainOptions& options = job_.config().train;
   const bool stops = options.nonfinite == workers::TrainOptions::NonFinite::kStop;
-  check(!report.skipped || (!stops && counters_.nonfinite_in_row < options.max_nonfinite), ErrorKind::kDiverged,
+  check(!report.skipped || (!stops && counters_.nonfinite_in_row < options.max_nonfinite),
+        ErrorKind::kDiverged,
         fmt::format("iteration {}: a gradient is not finite ({} in a row)", counters_.iteration,
                     counters_.nonfinite_in_row),
         "lower the learning rate, or look at the batch in metrics.jsonl; the last checkpoint is from before");
@@ -124,7 +143,9 @@ void Training::quarantine(const workers::IterationReport& report) {
   if (!comm::agree_any(trainers, !report.bad.empty())) return;
   nlohmann::json own = nlohmann::json::array();
   for (const workers::BadSample& bad : report.bad) own.push_back({bad.sample, bad.name, bad.problem});
-  for (const std::string& text : comm::gather_strings(trainers, own.dump())) {
+  const std::string readable =
+      own.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);  // names may be no UTF-8
+  for (const std::string& text : comm::gather_strings(trainers, readable)) {
     for (const auto& item : nlohmann::json::parse(text)) {
       const workers::BadSample bad{item[0], item[1], item[2]};
       auto& list = counters_.quarantine;
@@ -133,11 +154,16 @@ void Training::quarantine(const workers::IterationReport& report) {
       if (trainers.rank() == 0) log_warning("{} is left out and replaced: {}", bad.name, bad.problem);
     }
   }
+}
+
+void Training::refuse_bad_data() const {
   const int64_t limit = job_.config().data.max_bad, found = static_cast<int64_t>(counters_.quarantine.size());
-  check(found <= limit, ErrorKind::kData,
-        fmt::format("{}: {} ({} broken sample{}, data.max_bad = {})", counters_.quarantine.back().name,
-                    counters_.quarantine.back().problem, found, found == 1 ? "" : "s", limit),
-        "mend the file, or raise data.max_bad to train without it");
+  if (found <= limit) return;
+  const workers::BadSample& bad = counters_.quarantine.back();
+  throw Error(ErrorKind::kData,
+              fmt::format("{}: {} ({} broken sample{}, data.max_bad = {})", bad.name, bad.problem, found,
+                          found == 1 ? "" : "s", limit),
+              "mend the file, or raise data.max_bad to train without it");
 }
 
 double Training::save_if_due() {
@@ -158,9 +184,12 @@ double Training::save_if_due() {
 void Training::save() {
   save_checkpoint(store_, job_.mesh(), experiment_hash_, networks_, counters_);
   last_saved_ = counters_.iteration;
+  if (job_.trainers().rank() != 0) return;
   const configs::CheckpointOptions& options = job_.config().checkpoint;
-  if (job_.trainers().rank() == 0) {
+  try {
     store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every}, counters_.iteration);
+  } catch (const Error& e) {
+    log_warning("old checkpoints stay where they are: {}", e.what());
   }
 }
 
@@ -184,15 +213,20 @@ void Training::record(const workers::IterationReport& report, double checkpoint_
                                  .total_s = total_s};
     metrics_->write(record);
     if (counters_.iteration % request_.console_every == 0 || counters_.iteration == record.total_iterations) {
-      log_info("{}{}", request_.title.empty() ? "" : request_.title + ": ", console_line(record, seconds_left()));
+      log_info("{}{}", request_.title.empty() ? "" : request_.title + ": ",
+               console_line(record, seconds_left()));
     }
   });
 }
 
 void Training::finish() {
-  if (feed_) feed_->close();
   if (last_saved_ != counters_.iteration) save();
-  if (job_.trainers().rank() == 0) log_info("finished {} iterations in {}", counters_.iteration, folder_.path().string());
+  if (feed_) feed_->close();
+  comm::run_agreed(job_.trainers(), [this] {
+    if (metrics_) metrics_->close();
+  });
+  if (job_.trainers().rank() == 0)
+    log_info("finished {} iterations in {}", counters_.iteration, folder_.path().string());
 }
 
 }  // namespace tmd::orchestrator

@@ -15,18 +15,20 @@
 
 namespace tmd::orchestrator {
 
-/// A run in progress on one trainer rank: networks, counters, and where they are written. `train` tells the story with
-/// its steps.
+/// A run in progress on one trainer rank: networks, counters, and where they are written. `train` tells the
+/// story with its steps.
 class Training {
  public:
-  /// Keeps references to all arguments. Collective over: the trainers.
+  /// Keeps references to `job`, `folder` and `request`. Collective over: the trainers (Previews).
   Training(Job& job, const RunFolder& folder, const TrainRequest& request, uint64_t experiment_hash);
 
   /// Takes the newest intact checkpoint, or starts anew, and says which on the console (RESUMED or FRESH).
   void start_or_resume();
 
-  /// The first stage that is not finished, and how many iterations lie in the stages before a stage.
+  /// Whether all iterations up to the end of the stage are done.
   bool is_finished(workers::Stage stage) const;
+  /// Makes the networks of the stage and a preview; does nothing when resumed inside it. Throws as
+  /// StageNetworks::enter. Collective over: the trainers.
   void enter(workers::Stage stage);
 
   /// One iteration of the present stage: train, count, write metrics, save and preview when they are due.
@@ -41,6 +43,8 @@ class Training {
   int64_t stage_begin(workers::Stage stage) const;  ///< iterations before it
   void count(const workers::IterationReport& report);
   void quarantine(const workers::IterationReport& report);
+  void refuse_divergence(const workers::IterationReport& report) const;
+  void refuse_bad_data() const;
   void record(const workers::IterationReport& report, double checkpoint_s, double total_s);
   double save_if_due();
   void save();
@@ -59,6 +63,8 @@ class Training {
   std::unique_ptr<workers::BatchFeed> feed_;
   std::unique_ptr<MetricsLog> metrics_;  // rank 0
   Clock::time_point loop_start_ = Clock::now();
+  Clock::time_point line_begin_ = Clock::now();  // of the time that the next line explains
+  double held_s_ = 0;                            // of that, by the last save
   int64_t first_iteration_ = 1;
   int64_t last_saved_ = -1;
 };

@@ -1,7 +1,8 @@
 #include "orchestrator/training_state.h"
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "orchestrator/run_folder.h"
@@ -90,7 +91,10 @@ void save_checkpoint(const checkpoint::Store& store, const sharding::Mesh& mesh,
                                             .experiment_hash = experiment_hash,
                                             .code_version = code_version(),
                                             .state = to_json(counters, networks)};
-  const auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(named_shards(networks));
+  // Replicas hold the same bits; the first one writes them.
+  const bool writes = mesh.replicate_group().rank() == 0;
+  const auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(
+      writes ? named_shards(networks) : std::vector<NamedShard>{});
   checkpoint::save(mesh.world(), store.folder(counters.iteration), description, parts);
 }
 

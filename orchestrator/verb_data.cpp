@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-
 #include <iostream>
 
 #include "base/error.h"
@@ -44,7 +43,8 @@ int write_toy(const Arguments& arguments, const std::vector<std::string>& words)
         "tmd data toy takes shapes or mixture and a file");
   const int64_t count = arguments.integer_or("count", 8192), first = arguments.integer_or("first", 0);
   const uint64_t seed = static_cast<uint64_t>(arguments.integer_or("seed", 1));
-  check(count >= 1 && first >= 0, ErrorKind::kUsage, "tmd data toy: --count is at least 1, --first at least 0");
+  check(count >= 1 && first >= 0, ErrorKind::kUsage,
+        "tmd data toy: --count is at least 1, --first at least 0");
   if (words[0] == "shapes") {
     data::write_toy_shapes(words[1], data::ToyShapesSpec::mini(), seed, first, count);
   } else {
@@ -61,7 +61,8 @@ int run_on_one_rank(const Arguments& arguments) {
   words.erase(words.begin());
   if (action == "check") return check_files(words);
   if (action == "seal") return seal(words);
-  check(action == "toy", ErrorKind::kUsage, "tmd data has no action '" + action + "'", "actions are check, seal, toy");
+  check(action == "toy", ErrorKind::kUsage, "tmd data has no action '" + action + "'",
+        "actions are check, seal, toy");
   return write_toy(arguments, words);
 }
 

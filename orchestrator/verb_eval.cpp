@@ -1,8 +1,8 @@
 #include <fmt/format.h>
-
 #include <iostream>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/publish.h"
 #include "comm/agree.h"
 #include "orchestrator/arguments.h"
@@ -27,7 +27,8 @@ Runs on as many ranks as trained the run.
 std::vector<Contender> contenders(const TrainedRun& run, bool has_student) {
   const configs::Config& config = run.config();
   const int64_t steps = config.sampler.steps, few = config.stages.method.outer_steps;
-  std::vector<Contender> list = {{fmt::format("teacher-{}", steps), true, steps}, {fmt::format("teacher-{}", few), true, few}};
+  std::vector<Contender> list = {{fmt::format("teacher-{}", steps), true, steps},
+                                 {fmt::format("teacher-{}", few), true, few}};
   if (has_student) list.push_back({fmt::format("student-{}", few), false, few});
   return list;
 }
@@ -51,6 +52,11 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   comm::run_agreed(world, [&] {
     if (world.rank() == 0) evaluator = Evaluator::make(trained.job().data(), count, seed);
   });
+  const std::filesystem::path file = arguments.value_or(
+      "json", (trained.run_folder() / "eval" / fmt::format("step_{:08d}.json", trained.step())).string());
+  comm::run_agreed(world, [&] {
+    if (world.rank() == 0 && file.has_parent_path()) create_folders(file.parent_path());
+  });
   std::vector<EvaluationRow> rows;
   for (const Contender& contender : contenders(trained, trained.student() != nullptr)) {
     rows.push_back(evaluate(trained, contender, evaluator.get(), count, seed));
@@ -58,16 +64,18 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   comm::run_agreed(world, [&] {
     if (!evaluator) return;
     std::cout << evaluator->name() << ", " << count << " samples, step " << trained.step() << "\n"
-              << aligned_table(table_headings(*evaluator), table_cells(*evaluator, rows));
-    nlohmann::json json = {{"step", trained.step()}, {"samples", count}, {"seed", seed},
-                           {"judge", evaluator->name()}, {"real", evaluator->floor().json}};
+              << aligned_table(table_headings(*evaluator), table_cells(*evaluator, rows)) << std::flush;
+    nlohmann::json json = {{"step", trained.step()},
+                           {"samples", count},
+                           {"seed", seed},
+                           {"judge", evaluator->name()},
+                           {"real", evaluator->floor().json}};
     for (const EvaluationRow& row : rows) {
-      json["rows"].push_back({{"name", row.name}, {"effective_nfe", row.effective_nfe},
-                              {"seconds_per_sample", row.seconds_per_sample}, {"metrics", row.score.json}});
+      json["rows"].push_back({{"name", row.name},
+                              {"effective_nfe", row.effective_nfe},
+                              {"seconds_per_sample", row.seconds_per_sample},
+                              {"metrics", row.score.json}});
     }
-    const std::filesystem::path file = arguments.value_or(
-        "json", (std::filesystem::path(arguments.required("run")) / "eval" / fmt::format("step_{:08d}.json", trained.step()))
-                    .string());
     const std::string text = json.dump(2) + "\n";
     publish_file(file, std::as_bytes(std::span(text)));
   });

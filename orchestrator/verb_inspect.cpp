@@ -1,6 +1,5 @@
-#include <fmt/format.h>
-
 #include <filesystem>
+#include <fmt/format.h>
 #include <iostream>
 #include <map>
 
@@ -37,11 +36,13 @@ void describe_data(const fs::path& file) {
   std::cout << fmt::format("{}: tmd-latents, {} samples{}\n", file.string(), h.samples,
                            h.has_latents ? "" : " (prompts only)");
   if (h.has_latents) {
-    std::cout << fmt::format("  latents {} (codec {}), video {} frames of {} x {}\n", shape_text(h.latent_shape), h.codec,
-                             h.video_frames, h.video_height, h.video_width);
+    std::cout << fmt::format("  latents {} (codec {}), video {} frames of {} x {}\n",
+                             shape_text(h.latent_shape), h.codec, h.video_frames, h.video_height,
+                             h.video_width);
   }
-  std::cout << fmt::format("  text {} ({}), negative prompt: {}, checksums: {}\n", shape_text(h.text_shape), h.text_encoder,
-                           h.has_negative_text ? "'" + h.negative_prompt + "'" : "none", h.has_checksum ? "yes" : "no");
+  std::cout << fmt::format("  text {} ({}), negative prompt: {}, checksums: {}\n", shape_text(h.text_shape),
+                           h.text_encoder, h.has_negative_text ? "'" + h.negative_prompt + "'" : "none",
+                           h.has_checksum ? "yes" : "no");
 }
 
 void describe_weights(const fs::path& path) {
@@ -69,8 +70,8 @@ void describe_checkpoint(const fs::path& folder) {
     bytes += part.size_bytes;
     by_network[part.key.substr(0, part.key.find('.'))] += part.size_bytes;
   }
-  std::cout << fmt::format("{}: checkpoint of step {}, {:.1f} MB, mesh {}, written by {}\n", folder.string(), d.step,
-                           static_cast<double>(bytes) / 1e6, d.mesh.to_string(), d.code_version);
+  std::cout << fmt::format("{}: checkpoint of step {}, {:.1f} MB, mesh {}, written by {}\n", folder.string(),
+                           d.step, static_cast<double>(bytes) / 1e6, d.mesh.to_string(), d.code_version);
   for (const auto& [network, size] : by_network) {
     std::cout << fmt::format("  {}: {:.1f} MB\n", network, static_cast<double>(size) / 1e6);
   }
@@ -103,7 +104,8 @@ void describe(const std::string& word) {
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const Arguments arguments("inspect", words, {});
-  check(!arguments.plain().empty(), ErrorKind::kUsage, "tmd inspect: name a file or folder", "tmd inspect --help");
+  check(!arguments.plain().empty(), ErrorKind::kUsage, "tmd inspect: name a file or folder",
+        "tmd inspect --help");
   comm::run_agreed(world, [&] {
     if (world.rank() != 0) return;
     for (const std::string& word : arguments.plain()) describe(word);

@@ -1,7 +1,9 @@
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <ATen/ATen.h>
+
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "comm/agree.h"
 #include "data/writer.h"
@@ -22,11 +24,13 @@ constexpr const char* kHelp =
 Samples videos from a run (its folder, or one of its checkpoints/step_*). Prompts are the embeddings in FILE.h5, a
 tmd-latents file with or without latents; default: the run's own data. --teacher samples the teacher instead of the
 student. Writes samples.h5 (latents with their prompts, itself a tmd-latents file) and, when the codec can be decoded,
-samples.png and samples.webp. Runs on as many ranks as trained the run.
+samples.png and samples.webp of the first 64. Runs on as many ranks as trained the run.
 
   mpirun -n 2 tmd sample --weights runs/clips --count 8 --output out
   mpirun -n 2 tmd sample --weights runs/clips/checkpoints/step_00000400 --prompts mine.h5 --seed 7 --output out
 )";
+
+constexpr int64_t kMostShown = 64;
 
 struct Prompts {
   at::Tensor text;  // [N, S, E]
@@ -52,9 +56,8 @@ Prompts read_prompts(data::DataSet& set, int64_t count, const data::LatentHeader
   return prompts;
 }
 
-void write_output(const std::filesystem::path& folder, const data::DataSet& trained_on, const Prompts& prompts,
-                  const at::Tensor& samples) {
-  std::filesystem::create_directories(folder);
+void write_output(const std::filesystem::path& folder, const data::DataSet& trained_on,
+                  const Prompts& prompts, const at::Tensor& samples) {
   data::LatentHeader header = trained_on.header();
   header.samples = samples.size(0);
   header.latent_type = header.text_type = data::StoredType::kFloat32;
@@ -74,10 +77,13 @@ void write_output(const std::filesystem::path& folder, const data::DataSet& trai
     return;
   }
   std::vector<std::vector<at::Tensor>> rows;
-  for (at::Tensor& video : pictures->videos(samples)) rows.push_back({std::move(video)});
+  // Encoders refuse very tall pictures; samples.h5 holds all.
+  const int64_t shown = std::min(samples.size(0), kMostShown);
+  for (at::Tensor& video : pictures->videos(samples.narrow(0, 0, shown))) rows.push_back({std::move(video)});
   const GridOptions grid{.scale = upscale_factor(rows[0][0].size(3), 128)};
   write_png(folder / "samples.png", contact_sheet(rows, {.grid = grid}));
-  write_webp(folder / "samples.webp", video_grid(rows, grid), {.frames_per_second = header.fps > 0 ? header.fps : 8});
+  write_webp(folder / "samples.webp", video_grid(rows, grid),
+             {.frames_per_second = header.fps > 0 ? header.fps : 8});
 }
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
@@ -85,7 +91,11 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
                             {"teacher", "average"});
   const int64_t count = arguments.integer_or("count", 8);
   check(count >= 1, ErrorKind::kUsage, "tmd sample: --count must be at least 1");
+  check(arguments.integer_or("steps", 1) >= 1, ErrorKind::kUsage, "tmd sample: --steps must be at least 1");
   const std::filesystem::path output = arguments.required("output");
+  comm::run_agreed(world, [&] {
+    if (world.rank() == 0) create_folders(output);  // refused before the work, not after it
+  });
   TrainedRun trained(world, arguments.required("weights"));
   if (arguments.has("average")) trained.use_average();
   Job& job = trained.job();

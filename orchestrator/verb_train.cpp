@@ -1,9 +1,8 @@
+#include "comm/agree.h"
 #include "orchestrator/arguments.h"
 #include "orchestrator/load_config.h"
 #include "orchestrator/train.h"
 #include "orchestrator/verbs.h"
-
-#include "comm/agree.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -25,11 +24,13 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const ConfigFiles split = take_config_files(words);
   const auto loaded = load_config(split.files, split.rest);
   const Arguments arguments("train", loaded->other_words, {"run", "allow-change", "log-every"});
+  const int64_t console_every = arguments.integer_or("log-every", 1);
+  check(console_every >= 1, ErrorKind::kUsage, "tmd train: --log-every must be at least 1");
   comm::agree_equal(world, loaded->table->resolved_ini(), "the configuration");
   train(world, loaded->config, *loaded->table,
         {.run = arguments.required("run"),
          .allowed_changes = arguments.all("allow-change"),
-         .console_every = arguments.integer_or("log-every", 1),
+         .console_every = console_every,
          .title = ""});
   return 0;
 }

@@ -7,7 +7,8 @@
 
 namespace tmd::orchestrator {
 
-/// A verb of the command line. `run` is called on every rank with the words behind the verb; it returns the exit code.
+/// A verb of the command line. `run` is called on every rank with the words behind the verb; it returns the
+/// exit code.
 struct Verb {
   const char* name;
   const char* summary;  ///< one line for `tmd --help`

@@ -1,9 +1,9 @@
 #include "sharding/adamw.h"
 
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
-
-#include <cmath>
 
 #include "comm/agree.h"
 
@@ -63,12 +63,16 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale) {
   }
 }
 
+// Elements whose squares are summed in the gradient's own type; pieces are added in double.
+constexpr int64_t kNormPiece = 1 << 16;
+
 double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
   double sum = 0;
   for (const ShardedNetwork* network : networks) {
     for (int unit = 0; unit < network->units(); ++unit) {
-      const at::Tensor& gradient = network->shard(unit).gradient;
-      sum += at::dot(gradient, gradient).item<double>();
+      for (const at::Tensor& piece : network->shard(unit).gradient.split(kNormPiece)) {
+        sum += at::dot(piece, piece).item<double>();
+      }
     }
   }
   comm::sum(networks.front()->mesh().shard_group(), std::span<double>(&sum, 1));

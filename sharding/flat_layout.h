@@ -17,21 +17,22 @@ struct ShardSegment {
 
 /// Where the parameters of a unit lie in its flat buffer, and how the buffer is cut over the shard group.
 ///
-/// Each parameter starts at a multiple of kAlignment elements, so that its view is aligned for vector loads; the
-/// end is padded so that every rank holds the same number of elements. Padding is zero and is never stored.
+/// Each parameter starts at a multiple of kAlignment elements, so that its view is aligned for vector loads;
+/// the end is padded so that every rank holds the same number of elements. Padding is zero, never stored.
 class FlatLayout {
  public:
   static constexpr int64_t kAlignment = 16;
 
+  /// `shards`: size of the shard group. Keeps nothing of `unit`.
   FlatLayout(const UnitSpec& unit, int shards);
 
-  int64_t offset(int param) const { return offsets_[param]; }
-  int64_t elements() const { return elements_; }              ///< with padding, a multiple of the shard count
+  int64_t offset(int param) const { return offsets_[param]; }  ///< first element of parameter `param`
+  int64_t elements() const { return elements_; }  ///< with padding, a multiple of the shard count
   int64_t shard_elements() const { return elements_ / shards_; }
   int64_t shard_begin(int rank) const { return rank * shard_elements(); }
 
-  /// The slices that shard `rank` holds, in the order of their offsets. Cuts every parameter's elements into
-  /// disjoint slices that together cover it.
+  /// The slices that shard `rank` holds, in the order of their offsets, at most one for each parameter of
+  /// `unit` (that of the constructor). Over the ranks they are disjoint and cover every parameter.
   std::vector<ShardSegment> segments(const UnitSpec& unit, int rank) const;
 
  private:

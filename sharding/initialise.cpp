@@ -1,9 +1,9 @@
 #include "sharding/initialise.h"
 
-#include <ATen/ATen.h>
-
 #include <map>
 #include <span>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -15,9 +15,12 @@ namespace {
 double draw(const PhiloxStream& stream, const ParamSpec& param, int64_t index) {
   const double value = param.init.value;
   switch (param.init.kind) {
-    case Initialiser::Kind::kConstant: return value;
-    case Initialiser::Kind::kNormal: return value * stream.normal(static_cast<uint64_t>(index));
-    case Initialiser::Kind::kUniform: return value * (2 * stream.uniform(static_cast<uint64_t>(index)) - 1);
+    case Initialiser::Kind::kConstant:
+      return value;
+    case Initialiser::Kind::kNormal:
+      return value * stream.normal(static_cast<uint64_t>(index));
+    case Initialiser::Kind::kUniform:
+      return value * (2 * stream.uniform(static_cast<uint64_t>(index)) - 1);
     case Initialiser::Kind::kIdentityThenNormal: {
       const int64_t rows = param.shape[0], row = index / (2 * rows), column = index % (2 * rows);
       if (column < rows) return row == column ? 1 : 0;
@@ -63,7 +66,8 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
       const auto found = source_elements.find(param.name);
       if (found == source_elements.end() || found->second != param.elements()) missing += param.elements();
     }
-    for (const ShardSegment& segment : target.shard(unit).segments) wanted[segment.slice.name] = {unit, &segment};
+    for (const ShardSegment& segment : target.shard(unit).segments)
+      wanted[segment.slice.name] = {unit, &segment};
   }
   for (int unit = 0; unit < source.units(); ++unit) {
     const ShardedNetwork::Gathered gathered = source.gather(unit);
@@ -74,7 +78,8 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
       if (gathered.params[i].numel() != target.spec(target_unit).params[segment->param].elements()) continue;
       target.shard(target_unit)
           .master.narrow(0, segment->shard_offset, segment->slice.elements())
-          .copy_(gathered.params[i].reshape({-1}).narrow(0, segment->slice.flat_begin, segment->slice.elements()));
+          .copy_(gathered.params[i].reshape({-1}).narrow(0, segment->slice.flat_begin,
+                                                         segment->slice.elements()));
     }
   }
   return missing;

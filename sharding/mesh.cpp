@@ -1,8 +1,8 @@
 #include "sharding/mesh.h"
 
-#include <spdlog/fmt/fmt.h>
-
 #include <vector>
+
+#include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
 
@@ -29,7 +29,8 @@ MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, int64_t heads) {
   int64_t* open = nullptr;
   int open_axes = 0;
   for (int64_t* extent : {&shape.replicate, &shape.shard, &shape.sequence, &shape.tensor}) {
-    check(*extent >= 0, ErrorKind::kConfig, fmt::format("mesh extents may not be negative: {}", wanted.to_string()));
+    check(*extent >= 0, ErrorKind::kConfig,
+          fmt::format("mesh extents may not be negative: {}", wanted.to_string()));
     if (*extent == 0) {
       open = extent;
       ++open_axes;
@@ -41,15 +42,16 @@ MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, int64_t heads) {
         fmt::format("only one mesh extent may be 0 (= fill): {}", wanted.to_string()));
   const int64_t split = (shape.sequence ? shape.sequence : 1) * (shape.tensor ? shape.tensor : 1);
   check(heads % split == 0, ErrorKind::kConfig,
-        fmt::format("{} attention heads cannot be cut by mesh.sequence {} x mesh.tensor {}", heads, shape.sequence,
-                    shape.tensor),
+        fmt::format("{} attention heads cannot be cut by mesh.sequence {} x mesh.tensor {}", heads,
+                    shape.sequence, shape.tensor),
         fmt::format("the product must be one of {}", divisors(heads)));
   check(ranks % given == 0, ErrorKind::kConfig,
         fmt::format("{} trainer ranks do not fill the mesh {}", ranks, wanted.to_string()),
         fmt::format("the product of the extents that are not 0 must be one of {}", divisors(ranks)));
   if (open) *open = ranks / given;
   check(shape.ranks() == ranks, ErrorKind::kConfig,
-        fmt::format("the mesh {} has {} ranks, but there are {} trainers", wanted.to_string(), shape.ranks(), ranks),
+        fmt::format("the mesh {} has {} ranks, but there are {} trainers", wanted.to_string(), shape.ranks(),
+                    ranks),
         "set one extent to 0, which fills the mesh");
   check(shape.sequence == 1 && shape.tensor == 1, ErrorKind::kConfig,
         fmt::format("mesh.sequence {} and mesh.tensor {}: this version runs replicate and shard only",

@@ -22,25 +22,27 @@ struct MeshShape {
 };
 
 /// `wanted` with its 0 filled so that it has exactly `ranks` ranks. Throws kConfig when that is impossible
-/// (says the legal values), when `heads` is not a multiple of sequence * tensor, or when an axis other than
-/// replicate and shard is larger than 1: this version runs those two.
+/// (says the legal values), when an extent is negative or several are 0, when `heads` (attention heads) is
+/// not a multiple of sequence * tensor, or when an axis other than replicate and shard is larger than 1: this
+/// version runs those two. No communication.
 MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, int64_t heads);
 
 /// The groups of this rank in the mesh.
 class Mesh {
  public:
-  /// Collective over: `trainers`, whose size must be shape.ranks(). Keeps a reference to it.
+  /// Collective over: `trainers`, whose size must be shape.ranks(), else kInternal. `shape` is a resolved
+  /// one. Keeps a reference to `trainers`; owns the groups that it splits off.
   Mesh(const MeshShape& shape, comm::Communicator& trainers);
 
   const MeshShape& shape() const { return shape_; }
   /// All trainers.
   comm::Communicator& world() const { return world_; }
-  /// Ranks that together hold one copy of the parameters.
+  /// Ranks that together hold one copy of the parameters: consecutive ones of world().
   comm::Communicator& shard_group() const { return *shard_; }
   /// Ranks that hold the same shard of different copies.
   comm::Communicator& replicate_group() const { return *replicate_; }
 
-  /// Collective over: world().
+  /// Closes the groups, not world(). Nothing may use them after it. Collective over: world().
   void close();
 
  private:

@@ -15,22 +15,23 @@ struct Initialiser {
 
   static Initialiser constant(double value) { return {Kind::kConstant, value}; }
   static Initialiser normal(double standard_deviation) { return {Kind::kNormal, standard_deviation}; }
-  /// For [D, 2D]: the identity on the left half, normal numbers on the right one.
+  /// For [D, 2D]: the identity on the left half, normal numbers on the right one (TMD App. B.3).
   static Initialiser identity_then_normal(double standard_deviation) {
     return {Kind::kIdentityThenNormal, standard_deviation};
   }
-  /// Uniform with bound sqrt(6 / (fan_in + fan_out)).
+  /// Uniform with bound sqrt(6 / (fan_in + fan_out)) (Wan 1.1).
   static Initialiser xavier_uniform(int64_t fan_in, int64_t fan_out);
 };
 
 /// One parameter tensor as a network declares it.
 struct ParamSpec {
-  std::string name;            ///< full name, e.g. "blocks.3.ffn.0.weight"
+  std::string name;  ///< full name, e.g. "blocks.3.ffn.0.weight"
   std::vector<int64_t> shape;
   Initialiser init;
   double lr_multiplier = 1;
   bool weight_decay = true;
 
+  /// Product of the shape.
   int64_t elements() const;
 };
 
@@ -40,10 +41,11 @@ struct UnitSpec {
   std::string name;
   std::vector<ParamSpec> params;
 
+  /// Of all parameters, without padding.
   int64_t elements() const;
 };
 
-/// Sum over units.
+/// Sum over units, without padding.
 int64_t count_elements(const std::vector<UnitSpec>& units);
 
 }  // namespace tmd::sharding

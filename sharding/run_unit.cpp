@@ -37,7 +37,8 @@ struct Recomputed {
   Tensors weights;  // gradients of the parameters, empty for frozen networks
 };
 
-Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& saved, const variable_list& output_grads) {
+Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& saved,
+                                       const variable_list& output_grads) {
   const at::AutoGradMode enable_graph(true);
   const Tensors inputs = detached(saved, call.input_wants_gradient);
   const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <span>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "sharding/sharded_network.h"
 
@@ -12,17 +12,23 @@ namespace tmd::sharding {
 
 using Tensors = std::vector<at::Tensor>;
 
-/// What a unit computes: a pure function of its parameters (in the order of the unit's spec) and its inputs. No
-/// output may be a view of a parameter.
-using UnitFunction = std::function<Tensors(std::span<const at::Tensor> params, std::span<const at::Tensor> inputs)>;
+/// What a unit computes: a pure function of its parameters (in the order and shapes of the unit's spec) and
+/// its inputs. It runs twice, once in each pass, so it may not change what it captures. No output may be a
+/// view of a parameter: those are overwritten by the next gather.
+using UnitFunction =
+    std::function<Tensors(std::span<const at::Tensor> params, std::span<const at::Tensor> inputs)>;
 
 /// Runs `function` with the gathered parameters of `unit` as one node of the autograd graph.
 ///
 /// Forward: gather, compute without graph, release. Backward: gather, recompute with graph, differentiate,
 /// release, reduce the parameter gradients into the shard. Nothing but the inputs is kept in between.
-/// `weight_gradients`: false when the network is frozen in this phase; gradients then flow to the inputs only.
+/// `weight_gradients`: false when the network is frozen in this phase; then only the inputs get gradients.
 /// Collective over: the shard group, in the forward and again in the backward pass; every rank must build the
 /// same graph. The same unit may be run several times; its gradients add up.
-Tensors run_unit(ShardedNetwork& network, int unit, bool weight_gradients, UnitFunction function, const Tensors& inputs);
+/// The graph keeps `function`, `inputs` and a reference to `network`, which must outlive it.
+/// Throws what `function` throws; kInternal when `function` runs a unit of the same network, and in the
+/// backward pass when `weight_gradients` is set for a network that is not trainable.
+Tensors run_unit(ShardedNetwork& network, int unit, bool weight_gradients, UnitFunction function,
+                 const Tensors& inputs);
 
 }  // namespace tmd::sharding

@@ -1,8 +1,8 @@
 #include "sharding/sharded_network.h"
 
-#include <ATen/ATen.h>
-
 #include <chrono>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 
@@ -25,8 +25,13 @@ void GatherBuffers::reserve(int64_t elements, int64_t shard_elements, at::Scalar
   grow(gradient_shard_, shard_elements);
 }
 
-ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh, at::ScalarType type,
-                               bool trainable, GatherBuffers& buffers)
+void GatherBuffers::take() {
+  ensure(!is_taken_, "one unit of the networks that share buffers is gathered at a time");
+  is_taken_ = true;
+}
+
+ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh,
+                               at::ScalarType type, bool trainable, GatherBuffers& buffers)
     : name_(std::move(name)),
       specs_(std::move(units)),
       mesh_(mesh),
@@ -57,7 +62,8 @@ std::vector<at::Tensor> ShardedNetwork::views(const at::Tensor& flat, int unit) 
   views.reserve(unit_spec.params.size());
   for (size_t i = 0; i < unit_spec.params.size(); ++i) {
     const ParamSpec& param = unit_spec.params[i];
-    views.push_back(flat.narrow(0, layouts_[unit].offset(static_cast<int>(i)), param.elements()).view(param.shape));
+    views.push_back(
+        flat.narrow(0, layouts_[unit].offset(static_cast<int>(i)), param.elements()).view(param.shape));
   }
   return views;
 }
@@ -73,10 +79,9 @@ at::Tensor ShardedNetwork::gather_flat(const at::Tensor& shard, int unit) {
 }
 
 ShardedNetwork::Gathered ShardedNetwork::gather(int unit) {
-  ensure(!gathered_, "one unit of a network is gathered at a time");
+  buffers_.take();
   const at::NoGradGuard no_grad;
   const at::Tensor flat = gather_flat(shards_[unit].master, unit);
-  gathered_ = true;
   return Gathered(*this, views(flat, unit));
 }
 
@@ -121,10 +126,12 @@ at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
   for (int unit = 0; unit < units(); ++unit) {
     for (size_t i = 0; i < specs_[unit].params.size(); ++i) {
       if (specs_[unit].params[i].name != name) continue;
-      ensure(!gathered_, "no unit is in use while a parameter is read");
+      buffers_.take();
       const at::NoGradGuard no_grad;
       const at::Tensor flat = gather_flat(gradient ? shards_[unit].gradient : shards_[unit].master, unit);
-      return views(flat, unit)[i].clone();
+      at::Tensor copy = views(flat, unit)[i].clone();
+      buffers_.give_back();
+      return copy;
     }
   }
   throw Error(ErrorKind::kInternal, name_ + " has no parameter " + name);

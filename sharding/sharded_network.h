@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "sharding/flat_layout.h"
 #include "sharding/mesh.h"
@@ -12,36 +12,46 @@
 
 namespace tmd::sharding {
 
-/// Buffers that all networks of a rank share, because one unit is gathered at a time. They grow to the largest
-/// unit that is registered and stay, so that the steady state allocates nothing.
+/// Buffers that all networks of a rank share, because one unit is gathered at a time. They grow to the
+/// largest unit that is registered and stay, so that the steady state allocates nothing. Undefined in shard
+/// groups of one rank, which need none.
 class GatherBuffers {
  public:
+  /// Throws kInternal when `type` differs from that of an earlier call.
   void reserve(int64_t elements, int64_t shard_elements, at::ScalarType type);
-  const at::Tensor& gathered() const { return gathered_; }          ///< [elements of the largest unit]
-  const at::Tensor& gradient() const { return gradient_; }          ///< same size, input of the reduction
-  const at::Tensor& gradient_shard() const { return gradient_shard_; }
+  const at::Tensor& gathered() const { return gathered_; }              ///< [elements of the largest unit]
+  const at::Tensor& gradient() const { return gradient_; }              ///< same size, input of the reduction
+  const at::Tensor& gradient_shard() const { return gradient_shard_; }  ///< [elements of the largest shard]
+
+  /// Held while a unit is gathered. Throws kInternal when one is already, of whichever network.
+  void take();
+  void give_back() { is_taken_ = false; }
 
  private:
   at::Tensor gathered_, gradient_, gradient_shard_;
+  bool is_taken_ = false;
 };
 
 /// State of one unit on this rank.
 struct UnitShard {
-  at::Tensor master;    ///< [shard_elements], the parameters
-  at::Tensor gradient;  ///< [shard_elements], sum over the mesh's shard group; undefined for frozen networks
-  std::vector<ShardSegment> segments;
+  at::Tensor master;                   ///< [shard_elements], the parameters
+  at::Tensor gradient;                 ///< [shard_elements], summed over the group; undefined if frozen
+  std::vector<ShardSegment> segments;  ///< what lies where in both
 };
 
 /// A network whose parameters are cut over the mesh, unit by unit.
 ///
 /// Parameters are read through `gather`, gradients come back through `reduce`; both are called by run_unit.
 /// A group of one rank neither copies nor communicates: the gathered parameters are views of the shard.
+/// Thread: one at a time, also for several networks on the same buffers or mesh.
 class ShardedNetwork {
  public:
-  /// `trainable`: whether gradient shards are kept. `type`: element type of parameters, gradients and compute,
-  /// float32 or float64. The parameters start uninitialised (initialise, load).
-  ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh, at::ScalarType type, bool trainable,
-                 GatherBuffers& buffers);
+  /// `trainable`: whether gradient shards are kept. `type`: element type of parameters, gradients and
+  /// compute, float32 or float64. Parameters and gradients start at zero (see initialise, load_weights).
+  /// Keeps references to `mesh` and `buffers`, which must outlive it. Throws kInternal when `buffers` has
+  /// another type. No communication.
+  ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh, at::ScalarType type,
+                 bool trainable, GatherBuffers& buffers);
 
   const std::string& name() const { return name_; }
   at::ScalarType type() const { return type_; }
@@ -55,36 +65,41 @@ class ShardedNetwork {
   /// Index of the unit called `name`. Throws kInternal when there is none.
   int unit(const std::string& name) const;
 
-  /// Tensors of a unit's parameters in the order of its spec, valid until this object is destroyed.
+  /// Tensors of a unit's parameters in the order and shapes of its spec, valid until this object is destroyed
+  /// or another network gathers into the same buffers, which is not noticed. Writing to them is not allowed.
   class Gathered {
    public:
     Gathered(ShardedNetwork& network, std::vector<at::Tensor> tensors)
         : params(std::move(tensors)), network_(&network) {}
     Gathered(const Gathered&) = delete;
     Gathered& operator=(const Gathered&) = delete;
-    ~Gathered() { network_->gathered_ = false; }
+    ~Gathered() { network_->buffers_.give_back(); }
     const std::vector<at::Tensor> params;
 
    private:
     ShardedNetwork* network_;
   };
 
-  /// Collective over: the shard group. One unit of a network is gathered at a time.
+  /// Throws kInternal while another Gathered of this network lives. Collective over: the shard group.
   Gathered gather(int unit);
 
-  /// Adds the sum of `gradients` over the shard group to the unit's gradient shard. Undefined entries count as
-  /// zero. Collective over: the shard group.
+  /// Adds the sum of `gradients` over the shard group to the unit's gradient shard. `gradients`: one for each
+  /// parameter, in order and shape; undefined entries count as zero. Throws kInternal unless trainable.
+  /// Collective over: the shard group.
   void reduce(int unit, const std::vector<at::Tensor>& gradients);
 
-  /// Sums the gradient shards over the replicas. Once per step, before clip and optimizer.
-  /// Collective over: the replicate group.
+  /// Sums the gradient shards over the replicas. Once per step, before clip and optimizer; trainable networks
+  /// only. Collective over: the replicate group.
   void reduce_over_replicas();
 
+  /// Trainable networks only.
   void zero_gradients();
 
-  /// Whole tensor of one parameter, equal on all ranks. For tests, exports and diagnostics: it gathers a unit.
+  /// Whole tensor of one parameter in its shape, a copy, equal on all ranks. For tests, exports and
+  /// diagnostics: it gathers a unit. Throws kInternal for an unknown name, or while a Gathered lives.
   /// Collective over: the shard group.
   at::Tensor full_parameter(const std::string& name);
+  /// The same of its gradient, summed over the shard group; trainable networks only.
   at::Tensor full_gradient(const std::string& name);
 
   /// Seconds that calls have blocked in communication since the last call of this function.
@@ -107,7 +122,6 @@ class ShardedNetwork {
   GatherBuffers& buffers_;
   std::vector<FlatLayout> layouts_;
   std::vector<UnitShard> shards_;
-  bool gathered_ = false;
   ExposedTime exposed_;
 };
 

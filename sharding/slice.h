@@ -10,7 +10,8 @@ namespace tmd::sharding {
 ///
 /// A tensor of `full_shape` is first cut along `split_dim` (tensor parallelism): this rank's block has the
 /// rows `split_begin .. split_begin + split_count` of that dimension; `split_dim` = -1 means the whole tensor
-/// is the block. The block, row-major, is then cut as a flat list of elements: `flat_begin .. flat_end`.
+/// is the block. The block, row-major, is then cut as a flat list of elements: `flat_begin .. flat_end` (end
+/// excluded).
 struct Slice {
   std::string name;
   std::vector<int64_t> full_shape;

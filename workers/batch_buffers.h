@@ -25,10 +25,11 @@ struct BatchTensors {
 /// be dropped in any.
 class BatchBuffers {
  public:
-  /// `rows`: of the largest batch.
+  /// `rows`: of the largest batch, >= 1 (kInternal).
   BatchBuffers(int64_t rows, const SampleShape& shape);
 
-  /// Contiguous tensors of B = `rows` with unspecified content.
+  /// Contiguous tensors of B = `rows` with unspecified content. Throws kInternal for no rows or more than
+  /// those of the largest batch.
   BatchTensors take(int64_t rows);
   /// Buffers that were ever allocated.
   int64_t allocated() const { return static_cast<int64_t>(buffers_.size()); }

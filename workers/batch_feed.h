@@ -21,7 +21,7 @@ struct FeedPlan {
   int64_t micro_batch = 1;
 };
 
-/// A sample that was found broken and replaced (docs/formats/tmd-latents.md, "Quarantine").
+/// A sample that was found broken and replaced (docs/formats/tmd-latents.md, "What is verified").
 struct BadSample {
   int64_t sample = 0;  ///< global index in the data set
   std::string name;    ///< "file.h5 sample 17"
@@ -29,7 +29,8 @@ struct BadSample {
   bool operator==(const BadSample&) const = default;
 };
 
-/// One micro-batch of one rank.
+/// One micro-batch of one rank. Its tensors are the holder's alone; feeds use their memory again once they
+/// are dropped.
 struct Batch {
   int64_t iteration = 0;
   int64_t first_slot = 0;        ///< slot of row 0 in the global batch
@@ -39,12 +40,13 @@ struct Batch {
   std::vector<BadSample> bad;    ///< broken samples met while this batch was read
 };
 
-/// Micro-batches in the order of a plan.
+/// Micro-batches in the order of a plan. Thread: one at a time.
 class BatchFeed {
  public:
   virtual ~BatchFeed() = default;
-  /// The next micro-batch. Blocks until it is there. Throws kData when no replacement for a broken sample can
-  /// be found, kIo when reading fails.
+  /// The next micro-batch. Blocks until it is there. Throws kData when a row finds no intact sample (those
+  /// that cannot be read count as broken), kInternal beyond the plan's end and after close(), kPeerLost when
+  /// the data worker is gone.
   virtual Batch next() = 0;
   /// Seconds that next() has blocked since the feed was made.
   virtual double waited_s() const = 0;

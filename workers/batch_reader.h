@@ -23,9 +23,10 @@ class BatchReader {
   const SampleShape& shape() const { return shape_; }
 
   /// `bad` lists the broken samples that each row met, once per row and sample. The tensors' memory is used
-  /// again once the caller has dropped them. Throws kData when a row meets broken samples only.
+  /// again once the caller has dropped them. Throws kData when a row meets broken samples only (unreadable
+  /// ones are broken), kInternal for an index outside the plan.
   Batch read(int64_t index);
-  /// The same sizes and place with unspecified content and no samples. Reads nothing.
+  /// The same sizes and place with unspecified content and no samples. Reads nothing. kInternal as read.
   Batch blank(int64_t index);
 
  private:

@@ -15,14 +15,14 @@ namespace tmd::workers {
 class LocalFeed : public BatchFeed {
  public:
   /// Takes the data set, which its thread alone reads, and starts. At most `prefetch` >= 1 micro-batches wait
-  /// to be taken while one more is read. Throws as BatchReader's constructor does.
+  /// to be taken while one more is read. Throws as BatchReader's constructor does, kInternal for prefetch 0.
   LocalFeed(data::DataSet data_set, const FeedPlan& plan, int64_t prefetch);
   LocalFeed(const LocalFeed&) = delete;
   LocalFeed& operator=(const LocalFeed&) = delete;
   /// Stops the thread, as close() does.
   ~LocalFeed() override;
 
-  /// Throws kInternal beyond the plan's end and after close(). After an error every call throws it.
+  /// Throws as BatchFeed::next. After an error every call throws it.
   Batch next() override;
   double waited_s() const override { return waited_s_; }
   /// Not collective. May be called again.

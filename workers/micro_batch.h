@@ -4,7 +4,8 @@
 
 #include "workers/batch_feed.h"
 
-// Arithmetic of a FeedPlan. Micro-batches are counted from 0 at the plan's first iteration.
+// Arithmetic of a FeedPlan. Micro-batches are counted from 0 at the plan's first iteration. All but
+// check_plan take a plan that it accepts.
 namespace tmd::workers {
 
 /// Which slots of which iteration one micro-batch holds.

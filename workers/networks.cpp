@@ -155,8 +155,10 @@ GeneratorView::GeneratorView(const NetworkPlan& plan, const MethodOptions& metho
                              sharding::ShardedNetwork& student, bool weight_gradients) {
   if (is_decoupled(method.name)) {
     student_ = student_view(plan, student, weight_gradients);
+    const auto velocity = method.name == MethodName::kTm ? method::InnerVelocity::kInstantaneous
+                                                         : method::InnerVelocity::kAverage;
     generator_ = std::make_unique<method::TmdGenerator>(
-        *student_, method::student_grid(static_cast<int>(method.inner_steps), method.inner_shift));
+        *student_, method::student_grid(static_cast<int>(method.inner_steps), method.inner_shift), velocity);
   } else {
     velocity_ = velocity_view(plan, student, weight_gradients);
     generator_ = std::make_unique<method::VelocityGenerator>(*velocity_);

@@ -32,7 +32,7 @@ struct OptimizerOptions {
   double lr = 1e-5;
   int64_t warmup = 0;                                  ///< iterations of linear warm-up
   LearningRateDecay decay = LearningRateDecay::kNone;  ///< to zero at the stage's end
-  double decay_share = 1;   ///< last share of the stage over which the rate falls; before, it is constant
+  double decay_share = 1;  ///< last share of the stage over which the rate falls; before, it is constant
   double beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8;
   double weight_decay = 0.01;
   double clip = 10;  ///< global norm, 0 = off
@@ -50,7 +50,7 @@ struct MethodOptions {
   method::XHat x_hat = method::XHat::kXtMinusTy;
 };
 
-/// `[teacher]`
+/// `[teacher]`: flow matching.
 struct TeacherStage {
   int64_t iterations = 0;
   OptimizerOptions optimizer;
@@ -58,7 +58,7 @@ struct TeacherStage {
   double condition_drop = 0.1;
 };
 
-/// `[stage1]`: pre-training of the flow head.
+/// `[stage1]`: pre-training of the flow head (TMD Sec. 3.1).
 struct Stage1Stage {
   int64_t iterations = 3000;
   OptimizerOptions optimizer{.lr = 3e-5};
@@ -67,7 +67,7 @@ struct Stage1Stage {
   method::DrawShares shares;
 };
 
-/// `[stage2]`: distribution matching.
+/// `[stage2]`: distribution matching (TMD Sec. 3.2, App. A.3).
 struct Stage2Stage {
   int64_t iterations = 4000;
   int64_t student_every = 5;
@@ -85,7 +85,8 @@ struct StageOptions {
   Stage2Stage stage2;
 };
 
-/// Learning rate of iteration `i` (from 1) of `iterations`: warm-up, then the decay.
+/// Learning rate of iteration `i` (from 1) of `iterations`, from the base rate `lr`: i / warmup of it, then
+/// the decay, which would be at zero in iteration `iterations` + 1.
 double learning_rate(const OptimizerOptions& options, double lr, int64_t i, int64_t iterations);
 
 }  // namespace tmd::workers

@@ -11,7 +11,7 @@
 #include "workers/batch_feed.h"
 #include "workers/micro_batch.h"
 
-// Messages between a trainer and its data worker (docs/data_workers.md):
+// Messages between a trainer and its data worker:
 //
 //   trainer                                worker
 //   plan                       ->
@@ -24,6 +24,7 @@
 // A credit says that the receives of one more micro-batch are posted; the plan carries the first `prefetch`
 // of them. Every credit is answered by exactly one set, so whoever stops early leaves no message unmatched.
 // Sizes of a set follow from the plan. After an error the worker answers nothing until it hears `close`.
+// Errors: decode_* throw kInternal for words that encode_* cannot have made.
 namespace tmd::workers {
 
 /// One tag per purpose: messages of one purpose arrive in their order, whatever the others do.
@@ -64,6 +65,7 @@ struct BatchHeader {
 };
 /// Words of the header of a micro-batch of `rows`.
 int64_t header_words(int64_t rows);
+/// `samples` has place.rows entries or none.
 at::Tensor encode_header(const BatchHeader& header);  // -> [header_words(place.rows)] int64
 BatchHeader decode_header(const at::Tensor& words);
 
@@ -78,7 +80,8 @@ struct Details {
 
   bool is_empty() const { return bad.empty() && !error; }
 };
-at::Tensor encode_details(const Details& details);  // -> [bytes] uint8
+at::Tensor encode_details(const Details& details);  // -> [bytes] uint8, CBOR
+/// Throws nlohmann::json::exception for other bytes.
 Details decode_details(const at::Tensor& bytes);
 
 }  // namespace tmd::workers

@@ -21,19 +21,20 @@ namespace tmd::workers {
 class RemoteFeed : public BatchFeed {
  public:
   /// Borrows `data`, in which `worker` is the rank of the data worker. Sends the plan and returns at once;
-  /// prefetch >= 1.
+  /// prefetch >= 1. Throws kInternal for that, and as check_plan.
   RemoteFeed(comm::Communicator& data, int worker, const FeedPlan& plan, int64_t prefetch);
   RemoteFeed(const RemoteFeed&) = delete;
   RemoteFeed& operator=(const RemoteFeed&) = delete;
   /// Does not communicate; logs when the feed was not closed.
   ~RemoteFeed() override;
 
-  /// Throws an error of the data worker with its kind, text and hint, then and in every later call; kInternal
-  /// beyond the plan's end and after close().
+  /// Throws an error of the data worker with its kind, text and hint, then and in every later call; else as
+  /// BatchFeed::next.
   Batch next() override;
   double waited_s() const override { return waited_s_; }
   bool stop_requested() const override { return stop_requested_; }
   /// Receives and drops what is under way. Also after an error of next(). May be called again.
+  /// Throws kPeerLost.
   void close() override;
 
  private:

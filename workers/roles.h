@@ -18,11 +18,12 @@ struct RoleLayout {
   Role role_of(int rank) const { return rank < trainers ? Role::kTrainer : Role::kDataWorker; }
   /// World rank of the data worker that serves `trainer`. Throws kInternal when nobody does.
   int worker_of(int trainer) const;
-  /// World ranks of the trainers that the data worker of world rank `rank` serves, ascending.
+  /// World ranks of the trainers that the data worker of world rank `rank` serves, ascending. Throws
+  /// kInternal when that is no data worker.
   std::vector<int> trainers_of(int rank) const;
 };
 
-/// Throws kConfig when no rank would train, or when a data worker would serve nobody.
+/// Throws kConfig for a negative count, when no rank would train, or when a data worker would serve nobody.
 RoleLayout lay_out_roles(int world_size, int data_workers);
 
 /// This rank's role and its communicators.

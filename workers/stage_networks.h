@@ -31,9 +31,12 @@ struct TrainedNetwork {
 ///   stage 2:       teacher (frozen), student, fake score and, with a GAN term, discriminator (trained)
 class StageNetworks {
  public:
+  /// Keeps references to `options` and `mesh`. `type`: of parameters, gradients and compute. `seed`: of what
+  /// starts from random numbers. Makes no network and communicates nothing.
   StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
                 at::ScalarType type, uint64_t seed);
 
+  // References stay valid until make_teacher, enter or allocate. Roles that are not there: std::out_of_range.
   bool has(NetworkRole role) const { return networks_.contains(role); }
   TrainedNetwork& at(NetworkRole role) { return networks_.at(role); }
   sharding::ShardedNetwork& network(NetworkRole role) { return *networks_.at(role).network; }
@@ -41,16 +44,20 @@ class StageNetworks {
   const std::map<NetworkRole, TrainedNetwork>& all() const { return networks_; }
   Stage stage() const { return stage_; }
 
-  /// The teacher of a run, before its first stage: random, or from `[model] weights` (a safetensors file).
-  /// No communication for a file; throws what load_weights throws.
+  /// The teacher of a run, before its first stage: random, or from `[model] weights` (a safetensors file),
+  /// frozen. No communication, so ranks may fail alone: throws what SafetensorsFile and load_weights throw
+  /// (kIo, kData).
   void make_teacher();
 
-  /// Makes the networks that `stage` needs out of those of the stages before; new ones start from the
-  /// teacher, the discriminator from the seed. Optimizers start anew. The teacher stage's average, if any,
-  /// becomes the teacher. Collective over: the shard group.
+  /// Makes the networks that `stage` needs out of those of the stages before, of which the teacher must be
+  /// there; new ones start from the teacher, the discriminator and what the student has beyond the teacher
+  /// from the seed. Optimizers and averages start anew. The teacher stage's average, if any, becomes the
+  /// teacher; stage 2 goes on with stage 1's student itself. Throws kConfig for a way back: from stage 2, or
+  /// to the teacher stage when there is a student. Collective over: the shard group.
   void enter(Stage stage);
 
-  /// The same networks with uninitialised content, for a checkpoint to fill. No communication.
+  /// The networks of `stage` with parameters of zero, for a checkpoint to fill. Earlier networks are dropped.
+  /// No communication.
   void allocate(Stage stage);
 
  private:

@@ -135,12 +135,14 @@ method::DropoutShape Trainer::dropout_shape() const {
 }
 
 Trainer::Losses Trainer::student_losses(const Batch& batch, const method::DrawKey& key) {
-  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent), /*weight_gradients=*/true);
+  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent),
+                        /*weight_gradients=*/true);
   const auto teacher = velocity_view(plan_, networks_.network(NetworkRole::kTeacher), false);
   const auto fake = velocity_view(plan_, networks_.network(NetworkRole::kFake), false);
-  const auto discriminator = networks_.has(NetworkRole::kDiscriminator)
-                                 ? discriminator_view(plan_, networks_.network(NetworkRole::kDiscriminator), false)
-                                 : nullptr;
+  const auto discriminator =
+      networks_.has(NetworkRole::kDiscriminator)
+          ? discriminator_view(plan_, networks_.network(NetworkRole::kDiscriminator), false)
+          : nullptr;
   const method::Stage2Options& options = stages_.stage2.equation;
   const auto draws =
       method::draw_stage2(key, batch.latents, options, {});  // dropout is off in the student step
@@ -161,12 +163,14 @@ Trainer::Losses Trainer::student_losses(const Batch& batch, const method::DrawKe
 }
 
 Trainer::Losses Trainer::critic_losses(const Batch& batch, const method::DrawKey& key) {
-  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent), /*weight_gradients=*/false);
+  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent),
+                        /*weight_gradients=*/false);
   const auto teacher = velocity_view(plan_, networks_.network(NetworkRole::kTeacher), false);
   const auto fake = velocity_view(plan_, networks_.network(NetworkRole::kFake), true);
-  const auto discriminator = networks_.has(NetworkRole::kDiscriminator)
-                                 ? discriminator_view(plan_, networks_.network(NetworkRole::kDiscriminator), true)
-                                 : nullptr;
+  const auto discriminator =
+      networks_.has(NetworkRole::kDiscriminator)
+          ? discriminator_view(plan_, networks_.network(NetworkRole::kDiscriminator), true)
+          : nullptr;
   const method::Stage2Options& options = stages_.stage2.equation;
   const auto draws = method::draw_stage2(key, batch.latents, options, dropout_shape());
   const auto step = method::critic_step(student.generator(), *teacher, *fake, discriminator.get(),
@@ -299,7 +303,8 @@ void Trainer::report_gate(IterationReport& report) {
 }
 
 IterationReport Trainer::run(const IterationIndex& index, BatchFeed& feed) {
-  IterationReport report;
+  IterationReport before, report;
+  take_exposed(before);  // what a new stage or a preview gathered is no time of this iteration
   report.phase = phase_of(index);
   accumulate(report.phase, index, feed, report);
   update(report.phase, index, report);

@@ -29,9 +29,10 @@ struct IterationTime {
   double optimizer = 0;       ///< norms, clip, AdamW, average
 };
 
-/// What an iteration did; equal on all ranks but for `time` and `bad`.
+/// What an iteration did; equal on all ranks but for `time`, `samples` and `bad`.
 struct IterationReport {
   method::Phase phase = method::Phase::kTeacher;
+  /// As docs/formats/metrics.md lists them: means over the global batch; norms before clipping.
   std::map<std::string, double> loss, diag, grad_norm, lr;
   std::vector<int64_t> samples;  ///< global sample index of every slot of this rank
   std::vector<BadSample> bad;    ///< broken samples that this rank met
@@ -42,15 +43,18 @@ struct IterationReport {
 /// Runs iterations of the present stage: batch, losses, accumulate, clip, step, average.
 class Trainer {
  public:
-  /// Keeps references to all arguments but the last. `negative_text`: [1, S, E].
+  /// Keeps references to all but `seed` and `negative_text`: [1, S, E] of the networks' type.
   Trainer(const NetworkPlan& plan, const TrainOptions& train, const StageOptions& stages,
           const sharding::Mesh& mesh, uint64_t seed, StageNetworks& networks, at::Tensor negative_text);
 
   /// What the iteration updates.
   method::Phase phase_of(const IterationIndex& index) const;
 
-  /// One iteration over the whole mesh. Collective over: mesh.world().
-  /// Throws what the feed throws, on every rank alike.
+  /// One iteration over the whole mesh: teacher_step, stage1 (TMD Sec. 3.1), student_step or critic_step (TMD
+  /// App. A.3) on this rank's share of the global batch, which the ranks divide. An update with a gradient
+  /// that is not finite is left out on all ranks. Collective over: mesh.world(). Throws what the feed throws,
+  /// on every rank alike; kInternal when the feed is at another iteration, kData when latents or text do not
+  /// fit the model.
   IterationReport run(const IterationIndex& index, BatchFeed& feed);
 
  private:

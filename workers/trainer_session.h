@@ -18,13 +18,13 @@ namespace tmd::workers {
 /// worker can serve many. Thread: one at a time.
 class TrainerSession {
  public:
-  /// Borrows both. `trainer`: its rank in `data`.
+  /// Borrows both. `trainer`: its rank in `data`. Begins to wait for its plan.
   TrainerSession(comm::Communicator& data, data::DataSet& data_set, int trainer);
 
   /// Takes what has arrived and answers at most one credit with a batch (all that are left, with blanks, once
   /// the trainer closes). Returns false when there was nothing to do. `stop_requested` is told to the
-  /// trainer. Errors of reading go to the trainer; what is thrown here is an error of communication or of the
-  /// protocol.
+  /// trainer. Errors of reading go to the trainer; what is thrown here is an error of communication
+  /// (kPeerLost) or of the protocol (kInternal).
   bool serve(bool stop_requested);
 
   /// The trainer has closed, every credit is answered and every send complete.

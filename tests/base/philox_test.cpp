@@ -1,9 +1,9 @@
 #include "base/philox.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace tmd {
 

@@ -29,6 +29,24 @@ TEST(Load, bytes_and_description_are_those_that_were_saved) {
   EXPECT_TRUE(loads_back(world(), root, 20));
 }
 
+// Replicas hold the same bits: the first one writes them, all read them.
+TEST(Load, replicas_read_what_the_first_one_wrote) {
+  const sharding::MeshShape mesh{.replicate = world().size(), .shard = 1, .sequence = 1, .tensor = 1};
+  fs::path root = fresh_folder(world());
+  Example example(0, 1, 10);
+  Description description = example_description(10, world().size());
+  description.mesh = mesh;
+  const auto parts = world().rank() == 0 ? example.to_save() : std::vector<LocalPart>{};
+  save(world(), root / step_folder_name(10), description, parts);
+  Example loaded = example;
+  loaded.clear();
+
+  load(world(), root / step_folder_name(10), mesh, loaded.to_load());
+
+  EXPECT_EQ(loaded.bytes, example.bytes);
+  for (const Part& part : read_manifest(root / step_folder_name(10)).parts) EXPECT_EQ(part.rank, 0);
+}
+
 TEST(Load, another_mesh_is_a_config_error_that_names_the_one_that_wrote) {
   fs::path root = fresh_folder(world());
   save_example(world(), root, 10);

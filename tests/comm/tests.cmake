@@ -14,4 +14,4 @@ add_test(NAME comm/abort_program COMMAND sh -c
   "\"$1\" -n 3 --oversubscribe --bind-to none \"$2\"; test $? -eq 76" sh
   ${MPIEXEC_EXECUTABLE} $<TARGET_FILE:comm_abort_program>)
 set_tests_properties(comm/abort_program PROPERTIES TIMEOUT 60 LABELS "mpi" PROCESSORS 3
-  ENVIRONMENT "OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+  ENVIRONMENT "OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1;PMIX_MCA_gds=hash;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")

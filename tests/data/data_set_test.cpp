@@ -130,8 +130,9 @@ TEST_F(DataSetTest, data_hash_identifies_content_not_names) {
   LatentHeader header = small_header();
   header.latent_mean[3] = 0.25f;
   EXPECT_NE(DataSet({write("z.h5", header)}).data_hash(), hash);
-  damage("moved.h5", "latents", 4, 0);
-  EXPECT_NE(DataSet({folder_ / "moved.h5"}).data_hash(), hash) << "last sample";
+  write("changed.h5", small_header());
+  damage("changed.h5", "latents", 4, 0);
+  EXPECT_NE(DataSet({folder_ / "changed.h5"}).data_hash(), hash) << "last sample";
 }
 
 TEST_F(DataSetTest, resolve_files_in_stated_order) {

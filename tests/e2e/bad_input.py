@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Everything a user may get wrong: a clear message, the right exit code, and nothing lost."""
 import os
-import shutil
+import re
 import struct
 import subprocess
 import sys
 
-from jobs import CLIPS, MPI_ENV, TMD, Workplace, check, losses, main
+from jobs import CLIPS, MPI_ENV, TMD, Workplace, check, main, records
 
 TEACHER = "--run.stages=teacher"
 
@@ -33,17 +33,32 @@ def replaced(old, new):
     return change
 
 
+def newer_version(data):
+    """The attribute `version`: its value follows its name, its type and its space."""
+    name = data.find(b"version\0")
+    at = data.find(struct.pack("<q", 1), name + 28)
+    check(0 <= at < name + 48, "the file has no attribute version")
+    data[at:at + 8] = struct.pack("<q", 2)
+    return data
+
+
 def data_files():
     with Workplace() as place:
         expect(place, 65, "no such file", TEACHER, data=place.path / "missing.h5")
         text = place.path / "text.h5"
         text.write_text("this is no HDF5 file\n" * 100)
-        expect(place, 65, "text.h5", TEACHER, data=text)
-        expect(place, 65, "format", TEACHER, data=broken_copy(place, "format.h5", replaced(b"tmd-latents", b"tmd-lanterns"[:11])))
+        check("text.h5" in expect(place, 65, "HDF5", TEACHER, data=text), "the file is not named")
+        other = broken_copy(place, "a.h5", replaced(b"tmd-latents", b"tmd-lantern"))
+        expect(place, 65, "tmd-lantern", TEACHER, data=other)
+        newer = broken_copy(place, "b.h5", newer_version)
+        expect(place, 65, "version 2", TEACHER, data=newer)
         cut = broken_copy(place, "cut.h5", lambda data: data[:len(data) // 2])
-        expect(place, 65, "cut.h5", TEACHER, data=cut)
-        expect(place, 65, "negative_text", TEACHER, data=broken_copy(place, "negative.h5", replaced(b"negative_text\0", b"negative_tent\0")))
+        check("cut.h5" in expect(place, 65, "truncated", TEACHER, data=cut), "the file is not named")
+        unguided = broken_copy(place, "c.h5", replaced(b"negative_text\0", b"negative_tent\0"))
+        expect(place, 65, "negative_text", TEACHER, data=unguided)
         check(not (place.path / "run").exists(), "a refused start leaves no run folder")
+        place.run(2, place.path / "run", TEACHER, "--teacher.iterations=2", "--teacher.condition_drop=0", "--sampler.cfg=1",
+                  data=unguided)
 
 
 def models_that_do_not_fit():
@@ -58,16 +73,18 @@ def samples_that_are_broken():
         with open(CLIPS, "rb") as f:
             data = bytearray(f.read())
         run = place.path / "make"
-        # 10 % of the latents become NaN: written by tmd's own toy writer they could not be, so the bytes are changed.
         half_nan = struct.pack("<e", float("nan"))
         at = len(data) // 2
         data[at - at % 2:at - at % 2 + 2] = half_nan
         path = place.path / "nan.h5"
         path.write_bytes(data)
         output = place.run(2, run, TEACHER, "--teacher.iterations=20", data=path, expect=65)
-        check("sample" in output and "max_bad" in output, f"the sample is not named:\n{output[-2500:]}")
+        check(re.search(r"nan\.h5 sample \d+", output) and "max_bad" in output, f"the sample is not named:\n{output[-2500:]}")
+        check(len(records(run)) > 0, "the iteration that met the sample is not in the metrics")
         output = place.run(2, place.path / "replaced", TEACHER, "--teacher.iterations=20", "--data.max_bad=1", data=path)
         check("left out and replaced" in output, f"no word about the replacement:\n{output[-2500:]}")
+        manifest = sorted((place.path / "replaced" / "checkpoints").glob("step_*/manifest.json"))[-1].read_text()
+        check("nan.h5 sample" in manifest, "the checkpoint does not list the broken sample")
 
 
 def configuration():
@@ -82,6 +99,8 @@ def configuration():
         expect(place, 78, "legal trainer counts", TEACHER, "--train.global_batch=7")
         expect(place, 78, "2 attention heads", TEACHER, "--mesh.sequence=4", ranks=4)
         expect(place, 78, "stage1", "--method.name=dmd2v", "--run.stages=stage1")
+        expect(place, 78, "teacher.iterations", TEACHER, "--teacher.iterations=0")
+        expect(place, 64, "log-every", TEACHER, "--log-every", "0")
         expect(place, 64, "--output is missing", ranks=1, run="", verb="sample")
 
 
@@ -96,15 +115,23 @@ def lone_rank_under_an_allocation():
         check("SLURM_NTASKS" in result.stderr + result.stdout, "the allocation is not named")
 
 
+def contents(run):
+    """Every file of a run but its logs."""
+    return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.parent.name != "log"}
+
+
 def other_experiment():
     with Workplace() as place:
         run = place.path / "run"
         words = [TEACHER, "--teacher.iterations=4"]
         place.run(2, run, *words)
-        before = losses(run)
+        before = contents(run)
         output = expect(place, 78, "teacher.lr", *words, "--teacher.lr=0.5")
         check("--allow-change" in output, f"no way out is offered:\n{output[-2000:]}")
-        check(losses(run) == before, "the refused start changed the run")
+        check(contents(run) == before, "the refused start changed the run")
+        # A start that fails while it makes its networks leaves no experiment behind: the corrected command is accepted.
+        expect(place, 74, "typo.safetensors", *words, "--model.weights=typo.safetensors", run="typo")
+        place.run(2, place.path / "typo", *words)
         stranger = place.path / "stranger"
         stranger.mkdir()
         (stranger / "thesis.txt").write_text("precious")

@@ -12,7 +12,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TMD = pathlib.Path(os.environ.get("TMD", ROOT / "build/release/tmd"))
 CLIPS = ROOT / "tests/golden/clips_slice.h5"
-MPI_ENV = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
+MPI_ENV = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
+           "PMIX_MCA_gds": "hash"}
 
 TINY = """
 [model]
@@ -77,10 +78,10 @@ class Workplace:
                 base.append(f"--data.files={data}")
         return [*base, *map(str, words)]
 
-    def start(self, ranks, run, *words, limit_blocks=None, **options):
+    def start(self, ranks, run, *words, free_bytes=None, meanwhile="", **options):
         command = self.command(ranks, run, *words, **options)
-        if limit_blocks is not None:
-            command = ["bash", "-c", f"ulimit -f {limit_blocks}; exec \"$@\"", "limit", *command]
+        if free_bytes is not None:
+            command = on_small_disk(run, free_bytes, command, meanwhile)
         return subprocess.Popen(command, env={**os.environ, **MPI_ENV}, cwd=ROOT, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
@@ -94,6 +95,42 @@ class Workplace:
         check(process.returncode == expect,
               f"exit code {process.returncode}, expected {expect}: {' '.join(process.args)}\n{output[-3000:]}")
         return output
+
+
+def size_on_disk(folder):
+    return sum(path.stat().st_blocks * 512 for path in pathlib.Path(folder).rglob("*"))
+
+
+def after_iteration(iteration, action):
+    """Shell words that wait for an iteration in the present folder's metrics.jsonl and then act."""
+    return f"until grep -q '\"iteration\":{iteration},' metrics.jsonl; do sleep 0.02; done; {action}"
+
+
+def on_small_disk(run, free_bytes, command, meanwhile=""):
+    """`command` with the folder `run` on a file system of its own that has `free_bytes` left, while the shell words
+    `meanwhile` run in that folder. A mount namespace needs no privileges where the system allows user namespaces; what
+    the command leaves in the folder is copied back, since the mount ends with it."""
+    script = """set -e
+        disk=$(mktemp -d)
+        cp -a "$1" "$disk/kept"
+        mount -t tmpfs -o size="$2" tmpfs "$1"
+        cp -a "$disk/kept/." "$1/"
+        run=$1 code=0
+        (cd "$run" && eval "$3") 2>/dev/null & helper=$!
+        shift 3
+        "$@" || code=$?
+        kill $helper 2>/dev/null || true
+        wait $helper || true
+        rm -rf "$disk/kept"
+        cp -a "$run" "$disk/kept"
+        umount "$run"
+        find "$run" -mindepth 1 -delete
+        cp -a "$disk/kept/." "$run/"
+        rm -rf "$disk"
+        exit $code"""
+    size = size_on_disk(run) + free_bytes
+    return ["unshare", "--map-root-user", "--mount", "bash", "-c", script, "small-disk", str(run), str(size),
+            meanwhile or "true", *command]
 
 
 def records(run):

@@ -2,11 +2,12 @@
 """Kill -9 of a rank and a new start of the same command: the losses equal those of the unbroken run, bit for bit."""
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 
-from jobs import Failure, Workplace, check, losses, main, records, wait_for_iteration
+from jobs import Failure, Workplace, after_iteration, check, losses, main, records, size_on_disk, wait_for_iteration
 
 WORDS = ["--run.stages=teacher,stage1,stage2", "--teacher.iterations=8", "--stage1.iterations=8", "--stage2.iterations=12",
          "--checkpoint.every=5", "--teacher.ema=0.9", "--stage2.ema=0.9", "--mesh.data_workers=1"]
@@ -18,11 +19,18 @@ def ranks_of(process):
     return [int(pid) for pid in children if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "tmd"]
 
 
+def weights(run):
+    """Name and content of every part file of the newest checkpoint: weights, moments and averages of all networks."""
+    newest = sorted((run / "checkpoints").glob("step_*"))[-1]
+    return {p.name: p.read_bytes() for p in newest.glob("rank_*.safetensors")}
+
+
 def kill_and_resume():
     with Workplace() as place:
         unbroken, broken = place.path / "unbroken", place.path / "broken"
         place.run(3, unbroken, *WORDS)
         # inside the teacher stage, inside stage 1, inside stage 2; trainers and the data worker
+        starts = {}
         for at_iteration, rank in ((7, 0), (13, 2), (23, 1)):
             process = place.start(3, broken, *WORDS)
             wait_for_iteration(broken, at_iteration, process)
@@ -30,11 +38,17 @@ def kill_and_resume():
             if len(victims) != 3:  # it was faster than we are; then there is nothing to break
                 raise Failure(f"expected 3 ranks, found {victims}")
             os.kill(victims[rank], signal.SIGKILL)
-            process.communicate(timeout=120)
+            starts[at_iteration], _ = process.communicate(timeout=120)
             check(process.returncode != 0, "a killed job ends with an error")
-        output = place.run(3, broken, *WORDS)
-        check("RESUMED step" in output, f"no RESUMED line:\n{output[-2000:]}")
+        starts["last"] = place.run(3, broken, *WORDS)
+        check("FRESH start" in starts[7], "the first start is not called fresh")
+        # A rank may have run on for some iterations before it was killed.
+        for start, oldest in ((13, 5), (23, 10), ("last", 20)):
+            resumed = re.search(r"RESUMED step (\d+)", starts[start])
+            check(resumed and int(resumed[1]) >= oldest and "FRESH" not in starts[start],
+                  f"not resumed from step {oldest} or later:\n{starts[start][-2000:]}")
         check(losses(unbroken) == losses(broken), "the losses of the broken run differ")
+        check(weights(unbroken) == weights(broken), "weights, moments or averages of the broken run differ")
         samples = [r["samples"] for r in records(unbroken)]
         check(samples == [r["samples"] for r in records(broken)], "the samples of the broken run differ")
 
@@ -76,21 +90,58 @@ def all_checkpoints_damaged_is_no_fresh_start():
         place.run(1, run, *words, expect=74)
 
 
+def trained_folder(place):
+    """A run of 12 iterations with checkpoints 8 and 12, and the words of a longer run of the same folder."""
+    run = place.path / "run"
+    place.run(2, run, "--run.stages=teacher", "--teacher.iterations=12", "--checkpoint.every=4")
+    longer = ["--run.stages=teacher", "--checkpoint.every=4", "--allow-change", "teacher.iterations"]
+    return run, checkpoints(run), longer
+
+
+def checkpoints(run):
+    return {p.name: size_on_disk(p) for p in (run / "checkpoints").iterdir()}
+
+
 def full_disk_leaves_the_old_checkpoint():
+    """Room for half a checkpoint: every save fails, training goes on to its end, the last save ends it."""
     with Workplace() as place:
-        run = place.path / "run"
-        place.run(2, run, "--run.stages=teacher", "--teacher.iterations=12", "--checkpoint.every=4")
-        good = sorted(p.name for p in (run / "checkpoints").glob("step_*"))
-        # A longer run of the same folder under a file-size limit: saves fail, training goes on, the last save ends it.
-        longer = ["--run.stages=teacher", "--teacher.iterations=20", "--checkpoint.every=4", "--allow-change", "teacher.iterations"]
-        output = place.run(2, run, *longer, limit_blocks=40, expect=74)
+        run, good, longer = trained_folder(place)
+        output = place.run(2, run, *longer, "--teacher.iterations=20", free_bytes=max(good.values()) // 2, expect=74)
         check("training goes on" in output, f"no warning about the failed save:\n{output[-2000:]}")
         check(records(run)[-1]["iteration"] == 20, "training did not go on after the failed save")
-        check(sorted(p.name for p in (run / "checkpoints").glob("step_*")) == good, "the old checkpoints were touched")
-        output = place.run(2, run, *longer)
+        check(checkpoints(run) == good, f"the old checkpoints were touched: {good} became {checkpoints(run)}")
+        output = place.run(2, run, *longer, "--teacher.iterations=20")
         check("RESUMED step 12" in output, f"did not resume from the intact one:\n{output[-2000:]}")
+
+
+def disk_that_is_freed_again_costs_nothing():
+    """Saves fail until somebody makes room; then they succeed, and so does the run."""
+    with Workplace() as place:
+        run, good, longer = trained_folder(place)
+        (run / "ballast").write_bytes(bytes(4 * max(good.values())))
+        output = place.run(2, run, *longer, "--teacher.iterations=300", free_bytes=max(good.values()) // 2,
+                           meanwhile=after_iteration(16, "rm ballast"))
+        check("training goes on" in output, f"no save failed:\n{output[-2000:]}")
+        check([r["iteration"] for r in records(run)] == list(range(1, 301)), "iterations are missing in the metrics")
+        check("step_00000300" in checkpoints(run), f"no checkpoint at the end: {checkpoints(run)}")
+
+
+def disk_that_fills_up_stops_nothing_but_the_last_save():
+    """Not one byte is left from iteration 14 on: metrics and logs are refused too."""
+    with Workplace() as place:
+        run, good, longer = trained_folder(place)
+        output = place.run(2, run, *longer, "--teacher.iterations=200", free_bytes=8 * max(good.values()), expect=74,
+                           meanwhile=after_iteration(14, "cat /dev/zero > filler; sleep 1000"))
+        check("checkpoint of step 196 failed, training goes on" in output, f"training did not go on:\n{output[-2000:]}")
+        check("metrics wait in memory" in output, f"no word about the metrics:\n{output[-2000:]}")
+        (run / "filler").unlink()
+        output = place.run(2, run, *longer, "--teacher.iterations=200")
+        check("RESUMED step" in output, f"did not resume from an intact one:\n{output[-2000:]}")
+        check([r["iteration"] for r in records(run)] == list(range(1, 201)), "iterations are missing in the metrics")
 
 
 if __name__ == "__main__":
     sys.exit(main({f.__name__: f for f in (kill_and_resume, finished_run_is_left_alone, damaged_checkpoint_falls_back,
-                                           all_checkpoints_damaged_is_no_fresh_start, full_disk_leaves_the_old_checkpoint)}))
+                                           all_checkpoints_damaged_is_no_fresh_start, full_disk_leaves_the_old_checkpoint,
+                                           disk_that_is_freed_again_costs_nothing,
+                                           disk_that_fills_up_stops_nothing_but_the_last_save)}))

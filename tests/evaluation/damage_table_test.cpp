@@ -118,6 +118,7 @@ at::Tensor damaged(const std::string& name, const std::vector<ShapeLabel>& label
       if (draws(i).uniform(20) < 0.2) d.label.motion = static_cast<int64_t>(draws(i).below(21, 8));
     });
   }
+  // The triangle reaches further than the others, so that the layout shrinks with it.
   if (name == "one shape only") return drawn(labels, [](int64_t, Drawing& d) { d.label.shape = 2; });
   if (name == "jitter 0.7 px") return jittered(labels, rules);
   if (name == "blur") return blurred(honest(labels));
@@ -151,12 +152,12 @@ const std::vector<Alarm> kAlarms = {
     {"speed", [](const ShapeMetrics& m) { return m.speed < 0.97; }},
     {"FD", [](const ShapeMetrics& m) { return m.frechet > 3 * m.frechet_floor; }},
     {"coverage", [](const ShapeMetrics& m) { return m.coverage < 0.9; }},
-    {"precision", [](const ShapeMetrics& m) { return m.precision < 0.9; }},
+    {"precision", [](const ShapeMetrics& m) { return m.precision < 0.85; }},
     {"entropy", [](const ShapeMetrics& m) { return is_off(m.position_entropy_ratio, 0.13); }},
     {"residual", [](const ShapeMetrics& m) { return m.residual > 0.2; }},
     {"speed ratio", [](const ShapeMetrics& m) { return is_off(*m.speed_ratio, 0.1); }},
     {"energy", [](const ShapeMetrics& m) { return is_off(m.motion_energy_ratio, 0.25); }},
-    {"pixel SW", [](const ShapeMetrics& m) { return m.pixel_sliced_w1 > 1.5 * m.pixel_sliced_w1_floor; }},
+    {"pixel SW", [](const ShapeMetrics& m) { return m.pixel_sliced_w1 > 1.3 * m.pixel_sliced_w1_floor; }},
     {"path SW", [](const ShapeMetrics& m) { return m.path_sliced_w1 > 2 * m.path_sliced_w1_floor; }},
 };
 
@@ -204,7 +205,7 @@ TEST_F(DamageTable, standing_still_has_more_places_than_real_and_no_direction) {
 }
 
 TEST_F(DamageTable, slow_motion_is_seen_by_speed_and_makes_half_of_the_fast_ones_wrong) {
-  expect_alarms("speed x 0.6", {"joint", "speed", "FD", "speed ratio", "energy", "path SW"});
+  expect_alarms("speed x 0.6", {"joint", "speed", "FD", "coverage", "speed ratio", "energy", "path SW"});
   EXPECT_NEAR(rows().at("speed x 0.6").speed_ratio.value(), 0.6, 0.02);
   EXPECT_NEAR(rows().at("speed x 0.6").speed, 0.5, 0.05);
 }
@@ -215,7 +216,7 @@ TEST_F(DamageTable, wrong_directions_are_seen_by_the_caption_alone) {
 }
 
 TEST_F(DamageTable, missing_shapes_are_seen_by_the_caption_and_by_shape_features) {
-  expect_alarms("one shape only", {"joint", "shape", "FD", "coverage", "entropy"});
+  expect_alarms("one shape only", {"joint", "shape", "FD", "entropy", "pixel SW"});
   EXPECT_NEAR(rows().at("one shape only").shape, 0.25, 0.05);
 }
 
@@ -225,7 +226,7 @@ TEST_F(DamageTable, trembling_is_seen_by_the_residual_and_missed_by_captions_and
 }
 
 TEST_F(DamageTable, blur_is_seen_by_shape_and_distances) {
-  expect_alarms("blur", {"joint", "shape", "FD", "coverage", "energy"});
+  expect_alarms("blur", {"joint", "shape", "FD", "energy", "pixel SW"});
 }
 
 TEST_F(DamageTable, pixel_noise_is_seen_by_all_but_colour_and_direction) {

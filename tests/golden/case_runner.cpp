@@ -15,7 +15,9 @@ using nlohmann::json;
 
 namespace {
 
-sharding::MeshShape shard_everything(int ranks) { return {.replicate = 1, .shard = ranks, .sequence = 1, .tensor = 1}; }
+sharding::MeshShape shard_everything(int ranks) {
+  return {.replicate = 1, .shard = ranks, .sequence = 1, .tensor = 1};
+}
 
 constexpr double kLimitF64 = 1e-10, kLimitF32 = 2e-5, kLimitSensitive = 1e-4;
 
@@ -60,7 +62,8 @@ std::unique_ptr<sharding::ShardedNetwork> CaseRunner::network(const std::string&
 
 double CaseRunner::limit(const std::string& name) const {
   if (type_ == at::kDouble) return kLimitF64;
-  const bool sensitive = name.find("fusion.gate") != std::string::npos || name.find("loss_r1") != std::string::npos;
+  const bool sensitive =
+      name.find("fusion.gate") != std::string::npos || name.find("loss_r1") != std::string::npos;
   return sensitive ? kLimitSensitive : kLimitF32;
 }
 
@@ -74,7 +77,8 @@ void CaseRunner::compare(const std::string& name, const at::Tensor& actual) {
 void CaseRunner::compare_scalar(const std::string& name, double actual) {
   compare(name, at::scalar_tensor(actual, at::kDouble));
   const json& scalars = case_.json.at("scalars");
-  if (scalars.contains(name)) comparison_.add(name + " (case.json)", scalars.at(name).get<double>(), actual, limit(name));
+  if (scalars.contains(name))
+    comparison_.add(name + " (case.json)", scalars.at(name).get<double>(), actual, limit(name));
 }
 
 void CaseRunner::compare_gradients(const std::string& prefix, sharding::ShardedNetwork& network,
@@ -90,7 +94,8 @@ void CaseRunner::compare_gradients(const std::string& prefix, sharding::ShardedN
         continue;
       }
       const double expected = norms.at(norm_name);
-      comparison_.add(norms_key + "." + norm_name, expected, gradient.norm().item<double>(), limit(param.name));
+      comparison_.add(norms_key + "." + norm_name, expected, gradient.norm().item<double>(),
+                      limit(param.name));
       if (gradient.numel() == 1) {
         const json& scalars = case_.json.at("scalars");
         if (scalars.contains(prefix + param.name)) {
@@ -114,16 +119,23 @@ double CaseRunner::backward(const Share& share, const at::Tensor& per_sample) {
 }
 
 void CaseRunner::check_grids() {
-  const auto vector_of = [](const json& list) { return at::tensor(list.get<std::vector<double>>(), at::kDouble); };
-  comparison_.add("grid_t", vector_of(case_.json.at("grid_t")), at::tensor(case_.stage1.grid_t, at::kDouble), 1e-12);
-  comparison_.add("grid_s", vector_of(case_.json.at("grid_s")), at::tensor(case_.stage1.grid_s, at::kDouble), 1e-12);
+  const auto vector_of = [](const json& list) {
+    return at::tensor(list.get<std::vector<double>>(), at::kDouble);
+  };
+  comparison_.add("grid_t", vector_of(case_.json.at("grid_t")), at::tensor(case_.stage1.grid_t, at::kDouble),
+                  1e-12);
+  comparison_.add("grid_s", vector_of(case_.json.at("grid_s")), at::tensor(case_.stage1.grid_s, at::kDouble),
+                  1e-12);
   for (const auto& [name, list] : case_.json.at("sigmas").items()) {
     const auto sigmas = method::teacher_sigmas(static_cast<int>(list.size()) - 1, 5, method::SigmaGrid::kWan);
     comparison_.add("sigmas." + name, vector_of(list), at::tensor(sigmas, at::kDouble), 1e-12);
   }
   if (case_.gan && case_.json.contains("disc")) {
-    comparison_.add("disc.groups", case_.json.at("disc").at("groups").get<double>(),
+    const json& disc = case_.json.at("disc");
+    comparison_.add("disc.groups", disc.at("groups").get<double>(),
                     static_cast<double>(case_.plan.discriminator.groups()), 0);
+    comparison_.add("disc.channels", disc.at("channels").get<double>(),
+                    static_cast<double>(case_.plan.discriminator.channels), 0);
   }
 }
 
@@ -139,31 +151,42 @@ method::Stage1Draws CaseRunner::stage1_draws(const Share& share) const {
 method::Stage1Result CaseRunner::run_stage1(sharding::ShardedNetwork& student, const Share& share) {
   const auto view = workers::student_view(case_.plan, student, /*weight_gradients=*/true);
   return method::stage1(*view, draw(share, "s1.x"), draw(share, "s1.text"), case_.draws.at("text_neg"),
-                        stage1_draws(share), case_.stage1, [this](bool here) { return comm::agree_any(world_, here); });
+                        stage1_draws(share), case_.stage1,
+                        [this](bool here) { return comm::agree_any(world_, here); });
 }
 
 void CaseRunner::check_stage1() {
   const auto student = network("student", true);
   const Share share = share_of(case_.draws.at("s1.x").size(0));
   const method::Stage1Result result = run_stage1(*student, share);
-  const std::map<std::string, at::Tensor> values = {
-      {"Dh", result.derivative}, {"S", result.S},           {"fd_minus", result.difference.minus},
-      {"fd_plus", result.difference.plus}, {"h", result.head}, {"m", result.m.tokens},
-      {"r", result.r},           {"s", result.s},           {"t", result.t},
-      {"target", result.target}, {"v", result.tangent},     {"x_t", result.x_t},
-      {"y_g", result.y_guided},  {"y_s", result.y_s}};
+  const std::map<std::string, at::Tensor> values = {{"Dh", result.derivative},
+                                                    {"S", result.S},
+                                                    {"fd_minus", result.difference.minus},
+                                                    {"fd_plus", result.difference.plus},
+                                                    {"h", result.head},
+                                                    {"m", result.m.tokens},
+                                                    {"r", result.r},
+                                                    {"s", result.s},
+                                                    {"t", result.t},
+                                                    {"target", result.target},
+                                                    {"v", result.tangent},
+                                                    {"x_t", result.x_t},
+                                                    {"y_g", result.y_guided},
+                                                    {"y_s", result.y_s}};
   for (const auto& [name, value] : values) {
     at::Tensor all = collect(share, value);
     // The case stores the backward side as a negative offset.
     if (name == "fd_minus") all = -all;
     compare("s1." + name, all);
   }
-  const at::Tensor plus = collect(share, result.difference.plus), minus = collect(share, result.difference.minus);
+  const at::Tensor plus = collect(share, result.difference.plus),
+                   minus = collect(share, result.difference.minus);
   const json& rules = case_.json.at("s1.fd");
   for (int64_t i = 0; i < share.total; ++i) {
     const bool forward = plus[i].item<double>() > 0, back = minus[i].item<double>() > 0;
     const std::string rule = forward && back ? "central" : forward ? "forward" : back ? "backward" : "none";
-    comparison_.add(fmt::format("s1.fd rule of sample {}", i), 0, rule == rules[static_cast<size_t>(i)][0] ? 0 : 1, 0);
+    comparison_.add(fmt::format("s1.fd rule of sample {}", i), 0,
+                    rule == rules[static_cast<size_t>(i)][0] ? 0 : 1, 0);
   }
   compare_scalar("s1.loss", backward(share, result.loss));
   compare_gradients("s1.grad.", *student, "s1.grad_l2", "");
@@ -185,21 +208,21 @@ void CaseRunner::check_adamw() {
   for (const json& row : expected.at("steps")) {
     const std::string name = fmt::format("s1.adamw step {} ", ++step);
     student->zero_gradients();
-    comparison_.add(name + "loss", row.at("loss").get<double>(), backward(share, run_stage1(*student, share).loss),
-                    limit("loss"));
+    comparison_.add(name + "loss", row.at("loss").get<double>(),
+                    backward(share, run_stage1(*student, share).loss), limit("loss"));
     const double norm = sharding::gradient_norm({student.get()});
     comparison_.add(name + "grad_norm", row.at("grad_norm").get<double>(), norm, limit("norm"));
     adamw.step(options, sharding::clip_factor(norm, expected.at("clip")));
     if (gated) {
       comparison_.add(name + "gate", row.at("gate_after").get<double>(),
-                      student->full_parameter("tmd.fusion.gate").item<double>(), limit("fusion.gate"));
+                      student->full_parameter("tmd.fusion.gate").item<double>(), limit("gate_after"));
     }
   }
   comparison_.add("s1.adamw loss_after", expected.at("loss_after").get<double>(),
                   mean(share, run_stage1(*student, share).loss), limit("loss"));
   for (const auto& [name, norm] : expected.at("param_l2_after").items()) {
-    comparison_.add("s1.adamw " + name, norm.get<double>(), student->full_parameter(name).norm().item<double>(),
-                    limit(name));
+    comparison_.add("s1.adamw " + name, norm.get<double>(),
+                    student->full_parameter(name).norm().item<double>(), limit(name));
   }
 }
 
@@ -221,7 +244,8 @@ method::Stage2Draws CaseRunner::stage2_draws(const Share& share, const std::stri
 }
 
 void CaseRunner::check_student_step() {
-  const auto student = network("student", true), teacher = network("teacher", false), fake = network("fake", false);
+  const auto student = network("student", true), teacher = network("teacher", false),
+             fake = network("fake", false);
   const auto disc = case_.gan ? network("disc", false) : nullptr;
   const Share share = share_of(case_.draws.at("s2s.x").size(0));
   const auto teacher_view = workers::velocity_view(case_.plan, *teacher, false);
@@ -231,18 +255,23 @@ void CaseRunner::check_student_step() {
   method::TmdGenerator generator(*student_view, case_.stage1.grid_s);
   method::InnerTrace trace;
   generator.set_trace(&trace);
-  method::StudentStep step =
-      method::student_step(generator, *teacher_view, *fake_view, disc_view.get(), draw(share, "s2s.x"),
-                           draw(share, "s2s.text"), case_.draws.at("text_neg"), stage2_draws(share, "s2s."),
-                           case_.stage2);
+  method::StudentStep step = method::student_step(
+      generator, *teacher_view, *fake_view, disc_view.get(), draw(share, "s2s.x"), draw(share, "s2s.text"),
+      case_.draws.at("text_neg"), stage2_draws(share, "s2s."), case_.stage2);
   at::Tensor x_hat = step.sample.x_hat;
   x_hat.retain_grad();
   const double loss = backward(share, step.loss);
   const method::StudentSample& sample = step.sample;
-  std::map<std::string, at::Tensor> values = {
-      {"t", sample.t},         {"td", sample.td},           {"x_t", sample.x_t},        {"y_hat", sample.y_hat},
-      {"x_hat", sample.x_hat}, {"xh_t", sample.xh_t},       {"gF", step.g_fake},        {"gT", step.g_teacher},
-      {"vsd_weight", step.vsd_weight}, {"grad.x_hat", x_hat.grad()}};
+  std::map<std::string, at::Tensor> values = {{"t", sample.t},
+                                              {"td", sample.td},
+                                              {"x_t", sample.x_t},
+                                              {"y_hat", sample.y_hat},
+                                              {"x_hat", sample.x_hat},
+                                              {"xh_t", sample.xh_t},
+                                              {"gF", step.g_fake},
+                                              {"gT", step.g_teacher},
+                                              {"vsd_weight", step.vsd_weight},
+                                              {"grad.x_hat", x_hat.grad()}};
   if (disc) values["logits_fake"] = step.logits_fake;
   for (const auto& [name, value] : values) compare("s2s." + name, collect(share, value));
   const auto collect_steps = [&](const std::vector<at::Tensor>& list) {
@@ -259,7 +288,8 @@ void CaseRunner::check_student_step() {
 }
 
 void CaseRunner::check_critic_step() {
-  const auto student = network("student", false), teacher = network("teacher", false), fake = network("fake", true);
+  const auto student = network("student", false), teacher = network("teacher", false),
+             fake = network("fake", true);
   const auto disc = case_.gan ? network("disc", true) : nullptr;
   const Share share = share_of(case_.draws.at("s2c.x").size(0));
   const auto teacher_view = workers::velocity_view(case_.plan, *teacher, false);
@@ -275,7 +305,7 @@ void CaseRunner::check_critic_step() {
   compare_scalar("s2c.loss", backward(share, step.loss));
   const method::StudentSample& sample = step.sample;
   std::map<std::string, at::Tensor> values = {
-      {"t", sample.t},         {"td", sample.td},     {"x_t", sample.x_t},     {"y_hat", sample.y_hat},
+      {"t", sample.t},         {"td", sample.td},     {"x_t", sample.x_t},    {"y_hat", sample.y_hat},
       {"x_hat", sample.x_hat}, {"xh_t", sample.xh_t}, {"g_fake", step.g_fake}};
   if (disc) {
     values["logits_fake"] = step.logits_fake;
@@ -318,7 +348,8 @@ void CaseRunner::check_samplers() {
   method::sample_unipc(*teacher_view, x, text, negative, sigmas(6), {.cfg = 5}, observe);
   finish("unipc6");
   method::VelocityGenerator dmd2v(*fake_view);  // the case samples DMD2-v with the weights of the fake score
-  method::sample_student_steps(dmd2v, x, text, case_.stage1.grid_t, [](int) { return at::Tensor(); }, observe);
+  method::sample_student_steps(
+      dmd2v, x, text, case_.stage1.grid_t, [](int) { return at::Tensor(); }, observe);
   finish("dmd2v");
 }
 

@@ -13,7 +13,8 @@
 
 namespace tmd::golden {
 
-/// Computes everything that a case expects, its samples dealt over the ranks and its networks sharded over them.
+/// Computes everything that a case expects, its samples dealt over the ranks and its networks sharded over
+/// them.
 class CaseRunner {
  public:
   CaseRunner(const GoldenCase& golden, comm::Communicator& world, at::ScalarType type);
@@ -21,8 +22,8 @@ class CaseRunner {
   Comparison run();
 
  private:
-  /// Rows of a batch of `rows` samples that this rank computes. All ranks have equally many, so that they make the
-  /// same calls; a row with weight 0 is a repetition that does not count.
+  /// Rows of a batch of `rows` samples that this rank computes. All ranks have equally many, so that they
+  /// make the same calls; a row with weight 0 is a repetition that does not count.
   struct Share {
     at::Tensor rows;     // [k] int64
     at::Tensor weights;  // [k] float64, 1 or 0, divided by the number of samples
@@ -36,8 +37,8 @@ class CaseRunner {
   std::unique_ptr<sharding::ShardedNetwork> network(const std::string& name, bool trainable);
   void compare(const std::string& name, const at::Tensor& actual);
   void compare_scalar(const std::string& name, double actual);
-  void compare_gradients(const std::string& prefix, sharding::ShardedNetwork& network, const std::string& norms_key,
-                         const std::string& norms_prefix);
+  void compare_gradients(const std::string& prefix, sharding::ShardedNetwork& network,
+                         const std::string& norms_key, const std::string& norms_prefix);
   double limit(const std::string& name) const;
   /// sum(weights * per_sample) over all ranks, and its gradient into the networks.
   double backward(const Share& share, const at::Tensor& per_sample);

@@ -1,12 +1,13 @@
-// check_case DIR [--dtype f64|f32]: computes a golden case with our own networks, sharded over the ranks that it runs
-// on, and compares every expected tensor and scalar. Prints the worst tensor; exit code 1 when one is outside its limit.
+// check_case DIR [--dtype f64|f32]: computes a golden case with our own networks, sharded over the ranks that
+// it runs on, and compares every expected tensor and scalar. Prints the worst tensor; exit code 1 when one is
+// outside its limit.
+
+#include <cstdio>
+#include <iostream>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <spdlog/fmt/fmt.h>
-
-#include <cstdio>
-#include <iostream>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -63,5 +64,8 @@ int main(int argc, char** argv) {
     std::cerr << "check_case: " << e.what() << "\n";
     if (!e.hint().empty()) std::cerr << "hint: " << e.hint() << "\n";
     mpi.abort(e.exit_code());
+  } catch (const std::exception& e) {
+    std::cerr << "check_case: " << e.what() << "\n";
+    mpi.abort(static_cast<int>(ErrorKind::kData));
   }
 }

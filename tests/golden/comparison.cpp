@@ -1,15 +1,16 @@
 #include "comparison.h"
 
-#include <ATen/ATen.h>
-#include <spdlog/fmt/fmt.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include <ATen/ATen.h>
+#include <spdlog/fmt/fmt.h>
+
 namespace tmd::golden {
 
-void Comparison::add(const std::string& name, const at::Tensor& expected, const at::Tensor& actual, double limit) {
+void Comparison::add(const std::string& name, const at::Tensor& expected, const at::Tensor& actual,
+                     double limit) {
   if (expected.numel() != actual.numel()) {
     rows_.push_back({name + " (size)", std::numeric_limits<double>::infinity(), limit});
     return;
@@ -26,7 +27,8 @@ void Comparison::add(const std::string& name, double expected, double actual, do
 
 bool Comparison::passed() const {
   // A distance that is not a number fails too.
-  return missing_.empty() && std::all_of(rows_.begin(), rows_.end(), [](const Row& r) { return r.distance <= r.limit; });
+  return missing_.empty() &&
+         std::all_of(rows_.begin(), rows_.end(), [](const Row& r) { return r.distance <= r.limit; });
 }
 
 void Comparison::print(std::ostream& out, int ranks) const {
@@ -34,16 +36,19 @@ void Comparison::print(std::ostream& out, int ranks) const {
   const auto excess = [](const Row& r) { return std::isfinite(r.distance) ? r.distance / r.limit : 1e300; };
   std::sort(sorted.begin(), sorted.end(), [&](const Row& a, const Row& b) { return excess(a) > excess(b); });
   for (const Row& row : sorted) {
-    if (!(row.distance <= row.limit)) out << fmt::format("FAR      {}  rel {:.2e}  limit {:.0e}\n", row.name, row.distance, row.limit);
+    if (!(row.distance <= row.limit))
+      out << fmt::format("FAR      {}  rel {:.2e}  limit {:.0e}\n", row.name, row.distance, row.limit);
   }
   for (const std::string& name : missing_) out << "missing  " << name << "\n";
   if (!sorted.empty()) {
-    out << fmt::format("worst    {}  rel {:.2e}  limit {:.0e}\n", sorted[0].name, sorted[0].distance, sorted[0].limit);
+    out << fmt::format("worst    {}  rel {:.2e}  limit {:.0e}\n", sorted[0].name, sorted[0].distance,
+                       sorted[0].limit);
   }
-  out << fmt::format("{} values compared on {} rank{}, {} outside, {} missing: {}\n", rows_.size(), ranks,
-                     ranks == 1 ? "" : "s",
-                     std::count_if(rows_.begin(), rows_.end(), [](const Row& r) { return !(r.distance <= r.limit); }),
-                     missing_.size(), passed() ? "PASS" : "FAIL");
+  out << fmt::format(
+      "{} values compared on {} rank{}, {} outside, {} missing: {}\n", rows_.size(), ranks,
+      ranks == 1 ? "" : "s",
+      std::count_if(rows_.begin(), rows_.end(), [](const Row& r) { return !(r.distance <= r.limit); }),
+      missing_.size(), passed() ? "PASS" : "FAIL");
 }
 
 }  // namespace tmd::golden

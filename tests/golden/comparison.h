@@ -1,10 +1,10 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <ostream>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 namespace tmd::golden {
 

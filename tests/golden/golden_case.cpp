@@ -1,10 +1,10 @@
 #include "golden_case.h"
 
-#include <ATen/ATen.h>
-#include <spdlog/fmt/fmt.h>
-
 #include <fstream>
 #include <set>
+
+#include <ATen/ATen.h>
+#include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
 #include "base/safetensors.h"
@@ -33,7 +33,8 @@ Enum choose(const json& config, const std::string& key, const std::map<std::stri
 void read_model(GoldenCase& c) {
   const json& config = c.json.at("config");
   const json& wan = config.at("wan");
-  check_keys(wan, {"channels", "eps", "ffn", "freq_dim", "head_dim", "heads", "layers", "text_dim", "text_len"},
+  check_keys(wan,
+             {"channels", "eps", "ffn", "freq_dim", "head_dim", "heads", "layers", "text_dim", "text_len"},
              "case.json config.wan");
   model::WanConfig& w = c.plan.model.wan;
   w.channels = wan.at("channels");
@@ -49,13 +50,30 @@ void read_model(GoldenCase& c) {
   c.plan.student.head_blocks = config.at("H");
   c.plan.student.fusion = choose<model::Fusion>(
       config, "fusion", {{"gated", model::Fusion::kGated}, {"concat", model::Fusion::kConcat}});
+  c.gan = config.at("gan").get<double>() > 0;
+  if (!c.gan) return;
   c.plan.feature_blocks = config.at("feats").get<std::vector<int64_t>>();
   c.plan.discriminator = {.channels = w.width() / 4,
                           .heads = static_cast<int64_t>(c.plan.feature_blocks.size()),
                           .scales = config.at("scales").get<std::vector<int64_t>>(),
                           .hidden = config.at("disc_hidden"),
                           .dropout = config.at("disc_dropout")};
-  c.gan = std::filesystem::exists(c.folder / "disc.safetensors") && config.at("gan").get<double>() > 0;
+}
+
+// The gate's own learning rate and decay belong to the network's parameter list.
+void read_optimizer(GoldenCase& c) {
+  if (!c.json.contains("s1.adamw")) return;
+  const json& adamw = c.json.at("s1.adamw");
+  check_keys(adamw,
+             {"betas", "clip", "eps", "gate_lr_mult", "gate_weight_decay", "loss_after", "lr",
+              "param_l2_after", "steps", "weight_decay"},
+             "case.json s1.adamw");
+  for (const json& step : adamw.at("steps")) {
+    check_keys(step, {"gate_after", "grad_norm", "loss"}, "case.json s1.adamw.steps");
+  }
+  c.plan.student.gate_lr_multiplier = adamw.value("gate_lr_mult", c.plan.student.gate_lr_multiplier);
+  check(adamw.value("gate_weight_decay", 0.0) == 0, ErrorKind::kData,
+        "case.json: s1.adamw.gate_weight_decay is not 0: the gate of this program never decays");
 }
 
 void read_method(GoldenCase& c) {
@@ -65,8 +83,10 @@ void read_method(GoldenCase& c) {
   c.method.outer_shift = config.at("outer_shift");
   c.method.inner_shift = config.at("inner_shift");
   const double t_max = config.at("t_max"), t_low = config.at("t_lo");
-  const auto grid_t = method::student_grid(static_cast<int>(c.method.outer_steps), c.method.outer_shift, t_max);
-  const auto grid_s = method::student_grid(static_cast<int>(c.method.inner_steps), c.method.inner_shift, t_max);
+  const auto grid_t =
+      method::student_grid(static_cast<int>(c.method.outer_steps), c.method.outer_shift, t_max);
+  const auto grid_s =
+      method::student_grid(static_cast<int>(c.method.inner_steps), c.method.inner_shift, t_max);
   c.stage1.grid_t = grid_t;
   c.stage1.grid_s = grid_s;
   c.stage1.s_shift = config.at("s_shift");
@@ -87,10 +107,11 @@ void read_method(GoldenCase& c) {
   c.stage2.td_shift = config.at("td_shift");
   c.stage2.td_low = t_low;
   c.stage2.td_high = t_max;
-  c.stage2.vsd_norm = choose<method::VsdNorm>(config, "vsd_norm",
-                                              {{"x_minus_teacher", method::VsdNorm::kXMinusTeacher},
-                                               {"fake_minus_teacher", method::VsdNorm::kFakeMinusTeacher},
-                                               {"fake_minus_teacher_l1", method::VsdNorm::kFakeMinusTeacher}});
+  c.stage2.vsd_norm =
+      choose<method::VsdNorm>(config, "vsd_norm",
+                              {{"x_minus_teacher", method::VsdNorm::kXMinusTeacher},
+                               {"fake_minus_teacher", method::VsdNorm::kFakeMinusTeacher},
+                               {"fake_minus_teacher_l1", method::VsdNorm::kFakeMinusTeacher}});
   c.stage2.gan_weight = config.at("gan");
   if (c.json.contains("r1_sigma")) c.r1_sigma = c.json.at("r1_sigma");
 }
@@ -103,12 +124,14 @@ at::ScalarType draw_type(const at::Tensor& stored, at::ScalarType type) {
 }  // namespace
 
 TensorMap read_tensors(const std::filesystem::path& path, at::ScalarType type) {
-  static const std::map<std::string, at::ScalarType> types = {{"F64", at::kDouble}, {"F32", at::kFloat}, {"I64", at::kLong}};
+  static const std::map<std::string, at::ScalarType> types = {
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"I64", at::kLong}};
   const SafetensorsFile file(path);
   TensorMap tensors;
   for (const SafetensorsEntry& entry : file.entries()) {
     const auto found = types.find(entry.dtype);
-    check(found != types.end(), ErrorKind::kData, fmt::format("{}: {} is {}", path.string(), entry.name, entry.dtype));
+    check(found != types.end(), ErrorKind::kData,
+          fmt::format("{}: {} is {}", path.string(), entry.name, entry.dtype));
     at::Tensor tensor = at::empty(entry.shape, found->second);
     file.read(entry, 0, std::span(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()));
     tensors[entry.name] = tensor.is_floating_point() ? tensor.to(draw_type(tensor, type)) : tensor;
@@ -123,19 +146,26 @@ GoldenCase read_case(const std::filesystem::path& folder, at::ScalarType type) {
   check(stream.good(), ErrorKind::kData, fmt::format("cannot open {}", (folder / "case.json").string()));
   c.json = json::parse(stream);
   check_keys(c.json,
-             {"config", "d", "disc", "fp32_rel_l2", "grid_s", "grid_t", "latent", "made_with", "r1_sigma", "s1.adamw",
-              "s1.fd", "s1.grad_l2", "s2c.disc.grad_l2", "s2c.fake.grad_l2", "s2s.grad_l2", "scalars", "sigmas"},
+             {"config", "d", "disc", "fp32_rel_l2", "grid_s", "grid_t", "latent", "made_with", "r1_sigma",
+              "s1.adamw", "s1.fd", "s1.grad_l2", "s2c.disc.grad_l2", "s2c.fake.grad_l2", "s2s.grad_l2",
+              "scalars", "sigmas"},
              "case.json");
-  check_keys(c.json.at("config"),
-             {"H", "M", "N", "cfg1", "cfg2", "delta", "disc_dropout", "disc_hidden", "feats", "fusion", "gan",
-              "inner_shift", "loss_c", "outer_shift", "s_shift", "scales", "t_lo", "t_max", "t_min", "tangent",
-              "td_shift", "vsd_norm", "wan", "xhat"},
-             "case.json config");
+  check_keys(
+      c.json.at("config"),
+      {"H",     "M",      "N",     "cfg1",        "cfg2",     "delta",       "disc_dropout", "disc_hidden",
+       "feats", "fusion", "gan",   "inner_shift", "loss_c",   "outer_shift", "s_shift",      "scales",
+       "t_lo",  "t_max",  "t_min", "tangent",     "td_shift", "vsd_norm",    "wan",          "xhat"},
+      "case.json config");
+  if (c.json.contains("disc")) {
+    check_keys(c.json.at("disc"), {"channels", "feature_map", "groups", "pool_kernels"}, "case.json disc");
+  }
   read_model(c);
   read_method(c);
+  read_optimizer(c);
   c.draws = read_tensors(folder / "draws.safetensors", type);
   const bool plain = std::filesystem::exists(folder / "expected.safetensors");
-  c.expected = read_tensors(folder / (plain ? "expected.safetensors" : "expected_f64.safetensors"), at::kDouble);
+  c.expected =
+      read_tensors(folder / (plain ? "expected.safetensors" : "expected_f64.safetensors"), at::kDouble);
   return c;
 }
 

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
 #include <nlohmann/json.hpp>
 
 #include "method/stage1.h"
@@ -36,8 +35,8 @@ struct GoldenCase {
   bool expects(const std::string& name) const { return expected.contains(name); }
 };
 
-/// Reads a case. Throws kData for a key of case.json that this program does not know: a case is obeyed wholly or
-/// refused.
+/// Reads a case. Throws kData for a key of case.json that this program does not know: a case is obeyed wholly
+/// or refused.
 GoldenCase read_case(const std::filesystem::path& folder, at::ScalarType type);
 
 }  // namespace tmd::golden

@@ -9,6 +9,12 @@ foreach(dtype f64 f32)
       COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none $<TARGET_FILE:check_case>
               ${CMAKE_CURRENT_SOURCE_DIR}/golden/gated-m2n2h2 --dtype ${dtype})
     set_tests_properties(golden/gated-m2n2h2/${dtype}/ranks_${ranks} PROPERTIES TIMEOUT 300 LABELS "mpi" PROCESSORS ${ranks}
-      ENVIRONMENT "OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+      ENVIRONMENT "OMP_NUM_THREADS=1;OMPI_MCA_mpi_yield_when_idle=1;PMIX_MCA_gds=hash;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
   endforeach()
 endforeach()
+
+add_test(NAME golden/check_fails
+  COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/golden/check_fails.py $<TARGET_FILE:check_case>
+          ${CMAKE_CURRENT_SOURCE_DIR}/golden/gated-m2n2h2)
+set_tests_properties(golden/check_fails PROPERTIES TIMEOUT 300
+  ENVIRONMENT "OMP_NUM_THREADS=1;PMIX_MCA_gds=hash;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")

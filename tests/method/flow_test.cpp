@@ -1,8 +1,7 @@
 #include "method/flow.h"
 
-#include <gtest/gtest.h>
-
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 namespace tmd::method {
 

@@ -1,10 +1,10 @@
-// Closed forms on Gaussians: they settle the sign of the inner step, the direction of time and the outer loop.
-
-#include <gtest/gtest.h>
-
-#include <ATen/ATen.h>
+// Closed forms on Gaussians: they settle the sign of the inner step, the direction of time and the outer
+// loop.
 
 #include <cmath>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "base/philox.h"
 #include "method/flow.h"
@@ -34,11 +34,13 @@ at::Tensor exact_velocity(const at::Tensor& x, const at::Tensor& t, double d) {
 // Posterior of y = x_1 - x given x_t: mean = exact velocity, variance below.
 double posterior_std(double t, double d) { return d / std::sqrt((1 - t) * (1 - t) * d * d + t * t); }
 
-// Average velocity of the inner flow of N(mean, sd^2) -> N(0, 1) between s and r (TMD Eq. 7 and 8), from the exact
-// solution of its probability-flow ODE: y_r = mean_r + (y_s - mean_s) sigma_r / sigma_s.
-at::Tensor exact_head(const at::Tensor& y_s, const at::Tensor& s, const at::Tensor& r, const at::Tensor& mean, double sd,
-                      const at::Tensor& y_1) {
-  const auto sigma = [sd](const at::Tensor& time) { return at::sqrt((1 - time).square() * sd * sd + time.square()); };
+// Average velocity of the inner flow of N(mean, sd^2) -> N(0, 1) between s and r (TMD Eq. 7 and 8), from the
+// exact solution of its probability-flow ODE: y_r = mean_r + (y_s - mean_s) sigma_r / sigma_s.
+at::Tensor exact_head(const at::Tensor& y_s, const at::Tensor& s, const at::Tensor& r, const at::Tensor& mean,
+                      double sd, const at::Tensor& y_1) {
+  const auto sigma = [sd](const at::Tensor& time) {
+    return at::sqrt((1 - time).square() * sd * sd + time.square());
+  };
   const at::Tensor y_r = (1 - r) * mean + (y_s - (1 - s) * mean) * sigma(r) / sigma(s);
   const at::Tensor u = (y_s - y_r) / (s - r);
   return y_1 - u;
@@ -48,16 +50,21 @@ at::Tensor exact_head(const at::Tensor& y_s, const at::Tensor& s, const at::Tens
 
 TEST(GaussianOuterLoop, euler_has_the_closed_form_contraction) {
   const std::vector<std::pair<double, std::vector<double>>> table = {
-      {0.25, {0.000, 0.235, 0.544, 0.757, 0.958}}, {0.5, {0.000, 0.400, 0.681, 0.830, 0.971}},
-      {1.0, {0.000, 0.500, 0.720, 0.851, 0.975}},  {2.0, {0.000, 0.400, 0.681, 0.830, 0.971}}};
+      {0.25, {0.000, 0.235, 0.544, 0.757, 0.958}},
+      {0.5, {0.000, 0.400, 0.681, 0.830, 0.971}},
+      {1.0, {0.000, 0.500, 0.720, 0.851, 0.975}},
+      {2.0, {0.000, 0.400, 0.681, 0.830, 0.971}}};
   const int steps[] = {1, 2, 4, 8, 50};
   for (const auto& [d, ratios] : table) {
-    test::FormulaVelocity network([d = d](const auto& x, const auto& t, const auto&) { return exact_velocity(x, t, d); });
+    test::FormulaVelocity network(
+        [d = d](const auto& x, const auto& t, const auto&) { return exact_velocity(x, t, d); });
     for (size_t i = 0; i < ratios.size(); ++i) {
       std::vector<double> sigmas;  // uniform times from pure noise
       for (int k = 0; k <= steps[i]; ++k) sigmas.push_back(1.0 - static_cast<double>(k) / steps[i]);
-      const at::Tensor start = at::ones({1, 1, 1, 1, 1}, at::kDouble);  // the map is linear: one point tells the std
-      const at::Tensor end = sample_euler(network, start, {}, {}, sigmas, {.cfg = 1, .model_time = ModelTime::kExact});
+      const at::Tensor start =
+          at::ones({1, 1, 1, 1, 1}, at::kDouble);  // the map is linear: one point tells the std
+      const at::Tensor end =
+          sample_euler(network, start, {}, {}, sigmas, {.cfg = 1, .model_time = ModelTime::kExact});
       EXPECT_NEAR(end.abs().item<double>() / d, ratios[i], 6e-4) << "d " << d << " steps " << steps[i];
     }
   }
@@ -68,26 +75,30 @@ TEST(GaussianOuterLoop, transition_matching_is_exact_for_every_step_count) {
   class Posterior : public Generator {
    public:
     explicit Posterior(double d) : d_(d) {}
-    at::Tensor outer_velocity(const at::Tensor& x, const at::Tensor& t, const at::Tensor&, const at::Tensor& y_1) override {
+    at::Tensor outer_velocity(const at::Tensor& x, const at::Tensor& t, const at::Tensor&,
+                              const at::Tensor& y_1) override {
       return exact_velocity(x, over_latent(t), d_) + posterior_std(t[0].item<double>(), d_) * y_1;
     }
 
    private:
     double d_;
   };
-  for (double d : {0.25, 1.0, 2.0}) {
+  for (double d : {0.25, 0.5, 1.0, 2.0}) {
     Posterior generator(d);
-    for (int m : {1, 2, 4}) {
+    for (int m : {1, 2, 4, 8, 50}) {
       const auto grid = student_grid(m, 5);
       // x at t_M = 0.999 is (1 - t) data + t noise
-      const at::Tensor x = interpolate(d * standard_normal(1), standard_normal(2), at::full({kSamples}, 0.999, at::kDouble));
-      const at::Tensor end = sample_student_steps(generator, x, {}, grid, [](int i) { return standard_normal(10 + static_cast<uint64_t>(i)); });
+      const at::Tensor x =
+          interpolate(d * standard_normal(1), standard_normal(2), at::full({kSamples}, 0.999, at::kDouble));
+      const at::Tensor end = sample_student_steps(
+          generator, x, {}, grid, [](int i) { return standard_normal(10 + static_cast<uint64_t>(i)); });
       EXPECT_NEAR(std_of(end) / d, 1.0, 0.01) << "d " << d << " M " << m;
     }
   }
 }
 
-// The exact average velocity must land on the posterior for N = 1, 2, 4; with the printed plus sign of Eq. 13 it moves away.
+// The exact average velocity must land on the posterior for N = 1, 2, 4; with the printed plus sign of Eq. 13
+// it moves away.
 TEST(GaussianInnerLoop, exact_head_lands_on_the_posterior_for_every_step_count) {
   const double mean = 1.5, sd = 0.3;
   const at::Tensor y_1 = standard_normal(3), means = at::full_like(y_1, mean);
@@ -99,26 +110,37 @@ TEST(GaussianInnerLoop, exact_head_lands_on_the_posterior_for_every_step_count) 
     EXPECT_NEAR(y.mean().item<double>(), mean, 0.01) << n;
     EXPECT_NEAR(std_of(y), sd, 0.005) << n;
   }
-  const auto wrong_sign = y_1 + 0.999 * (y_1 - exact_head(y_1, at::full({1, 1, 1, 1, 1}, 0.999, at::kDouble),
-                                                          at::zeros({1, 1, 1, 1, 1}, at::kDouble), means, sd, y_1));
+  const auto wrong_sign =
+      y_1 + 0.999 * (y_1 - exact_head(y_1, at::full({1, 1, 1, 1, 1}, 0.999, at::kDouble),
+                                      at::zeros({1, 1, 1, 1, 1}, at::kDouble), means, sd, y_1));
   EXPECT_GT(std::abs(wrong_sign.mean().item<double>() - mean), 1.0) << "this test can tell the signs apart";
 }
 
-// MeanFlow identity u + (s - r) du/ds = v along the flow (TMD Eq. 8), by central differences in float64.
-TEST(GaussianInnerLoop, average_velocity_satisfies_the_meanflow_identity) {
-  const double sd = 0.3, s = 0.7, r = 0.2, h = 1e-5;
-  const at::Tensor y_1 = at::full({1, 1, 1, 1, 1}, 0.4, at::kDouble), mean = at::full_like(y_1, 1.5);
-  const at::Tensor y_s = at::full_like(y_1, 0.9);
-  const auto at_time = [](double value) { return at::full({1, 1, 1, 1, 1}, value, at::kDouble); };
-  const auto u = [&](const at::Tensor& y, double time) {
-    return y_1 - exact_head(y, at_time(time), at_time(r), mean, sd, y_1);
-  };
-  // marginal velocity of the inner path at (y_s, s)
-  const double variance = (1 - s) * (1 - s) * sd * sd + s * s, slope = (s - (1 - s) * sd * sd) / variance;
-  const at::Tensor v = -mean + slope * (y_s - (1 - s) * mean);
-  const at::Tensor derivative = (u(y_s + h * v, s + h) - u(y_s - h * v, s - h)) / (2 * h);
-
-  EXPECT_NEAR((u(y_s, s) + (s - r) * derivative).item<double>(), v.item<double>(), 1e-6);
+// Outer and inner loop together, through the product's generator and sampler: the head is the exact average
+// velocity of y | x_t, so that every M and N gives the data's distribution.
+TEST(GaussianBothLoops, exact_head_gives_the_data_for_every_outer_and_inner_step_count) {
+  for (double d : {0.25, 2.0}) {
+    for (int m : {1, 2, 4}) {
+      const auto grid = student_grid(m, 5);
+      for (int n : {1, 2, 4}) {
+        at::Tensor y_1;  // of the present outer step
+        double t = 0;
+        // m_theta is x_t itself; its time arrives with the inner noise of the step.
+        test::FormulaStudent student([&](const auto& y_s, const auto& s, const auto& r, const auto& x_t) {
+          const at::Tensor mean = exact_velocity(x_t, at::full_like(x_t, t), d);
+          return exact_head(y_s, s, r, mean, posterior_std(t, d), y_1);
+        });
+        TmdGenerator generator(student, student_grid(n, 10));
+        const at::Tensor x =
+            interpolate(d * standard_normal(1), standard_normal(2), at::full({kSamples}, 0.999, at::kDouble));
+        const at::Tensor end = sample_student_steps(generator, x, {}, grid, [&](int i) {
+          t = grid[static_cast<size_t>(i)];
+          return y_1 = standard_normal(10 + static_cast<uint64_t>(i));
+        });
+        EXPECT_NEAR(std_of(end) / d, 1.0, 0.01) << "d " << d << " M " << m << " N " << n;
+      }
+    }
+  }
 }
 
 }  // namespace tmd::method

@@ -1,8 +1,7 @@
 #include "method/generator.h"
 
-#include <gtest/gtest.h>
-
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "method/grids.h"
 #include "simple_networks.h"
@@ -17,6 +16,24 @@ TEST(InnerFlow, constant_head_gives_the_closed_form_for_every_step_count) {
     const at::Tensor y = inner_flow(student, {y_1, {}}, y_1, student_grid(n, 10));
     EXPECT_LT((y - (0.001 * y_1 + 0.999 * k)).abs().max().item<double>(), 1e-12) << n;
   }
+}
+
+// A head of plain transition matching has only ever seen r = s.
+TEST(InnerFlow, instantaneous_velocities_are_asked_for_at_r_equals_s) {
+  const at::Tensor y_1 = at::randn({2, 1, 1, 1, 3}, at::kDouble);
+  std::vector<double> gaps;
+  test::FormulaStudent student([&](const auto& y, const auto& s, const auto& r, const auto&) {
+    gaps.push_back((s - r).max().template item<double>());
+    return y;
+  });
+
+  inner_flow(student, {y_1, {}}, y_1, student_grid(2, 10), InnerVelocity::kInstantaneous);
+  inner_flow(student, {y_1, {}}, y_1, student_grid(2, 10), InnerVelocity::kAverage);
+
+  EXPECT_EQ(gaps[0], 0);
+  EXPECT_EQ(gaps[1], 0);
+  EXPECT_NEAR(gaps[2], 0.091, 1e-12);
+  EXPECT_NEAR(gaps[3], 0.908, 1e-12);
 }
 
 // Eq. 16 counts passes through blocks: one backbone and N heads per outer step.

@@ -21,7 +21,8 @@ TEST(StudentGrid, equals_the_published_lists) {
 TEST(StudentGrid, floor_is_guarded_against_rounding) { EXPECT_EQ(student_grid(9, 1)[3], 0.333); }
 
 TEST(TeacherSigmas, equal_the_published_ones) {
-  const Grid wan = teacher_sigmas(50, 5, SigmaGrid::kWan), diffusers = teacher_sigmas(50, 5, SigmaGrid::kDiffusers);
+  const Grid wan = teacher_sigmas(50, 5, SigmaGrid::kWan),
+             diffusers = teacher_sigmas(50, 5, SigmaGrid::kDiffusers);
 
   EXPECT_NEAR(wan[0], 0.9998, 5e-5);
   EXPECT_NEAR(wan[1], 0.995732, 5e-7);

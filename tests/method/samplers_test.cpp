@@ -1,8 +1,7 @@
 #include "method/samplers.h"
 
-#include <gtest/gtest.h>
-
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "simple_networks.h"
 
@@ -12,14 +11,16 @@ namespace {
 // Scalar x = 1, v = tanh(0.7 x) + 0.3 t: 4 steps with shift 5 and integer model times.
 class ScalarReference : public testing::Test {
  protected:
-  test::FormulaVelocity network_{[](const auto& x, const auto& t, const auto&) { return at::tanh(0.7 * x) + 0.3 * t; }};
+  test::FormulaVelocity network_{
+      [](const auto& x, const auto& t, const auto&) { return at::tanh(0.7 * x) + 0.3 * t; }};
   at::Tensor x_ = at::ones({1, 1, 1, 1, 1}, at::kDouble);
   std::vector<double> sigmas_ = teacher_sigmas(4, 5, SigmaGrid::kWan);
   std::vector<double> states_;
   StepObserver observe_ = [this](int, const at::Tensor& x) { states_.push_back(x.item<double>()); };
 };
 
-void expect_all_near(const std::vector<double>& actual, const std::vector<double>& expected, double tolerance) {
+void expect_all_near(const std::vector<double>& actual, const std::vector<double>& expected,
+                     double tolerance) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], tolerance) << "step " << i;
 }
@@ -65,8 +66,9 @@ TEST(Samplers, velocity_generator_steps_as_dmd2v) {
   const at::Tensor x = at::randn({1, 1, 1, 1, 3}, at::kDouble);
   std::vector<at::Tensor> states;
 
-  sample_student_steps(generator, x, {}, {0, 0.908, 0.999}, [](int) { return at::Tensor(); },
-                       [&](int, const at::Tensor& state) { states.push_back(state); });
+  sample_student_steps(
+      generator, x, {}, {0, 0.908, 0.999}, [](int) { return at::Tensor(); },
+      [&](int, const at::Tensor& state) { states.push_back(state); });
 
   const at::Tensor g = x - 0.999 * (0.5 * x + 0.999);
   const at::Tensor expected = (0.908 / 0.999) * x + (1 - 0.908 / 0.999) * g;

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <functional>
+
+#include <ATen/ATen.h>
 
 #include "method/networks.h"
 
@@ -14,7 +14,8 @@ inline at::Tensor over_latent(const at::Tensor& t) { return t.view({-1, 1, 1, 1,
 /// Student whose main feature is x_t and whose head is a function of (y_s, s, r, x_t). Counts its calls.
 class FormulaStudent : public method::StudentNetwork {
  public:
-  using Head = std::function<at::Tensor(const at::Tensor& y_s, const at::Tensor& s, const at::Tensor& r, const at::Tensor& x_t)>;
+  using Head = std::function<at::Tensor(const at::Tensor& y_s, const at::Tensor& s, const at::Tensor& r,
+                                        const at::Tensor& x_t)>;
   explicit FormulaStudent(Head head) : head_(std::move(head)) {}
 
   MainFeature backbone(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text) override {
@@ -22,7 +23,8 @@ class FormulaStudent : public method::StudentNetwork {
     ++backbone_calls;
     return {x_t, text};
   }
-  at::Tensor head(const at::Tensor& y_s, const at::Tensor& s, const at::Tensor& r, const MainFeature& m) override {
+  at::Tensor head(const at::Tensor& y_s, const at::Tensor& s, const at::Tensor& r,
+                  const MainFeature& m) override {
     ++head_calls;
     return head_(y_s, over_latent(s), over_latent(r), m.tokens);
   }
@@ -42,7 +44,8 @@ class FormulaVelocity : public method::VelocityNetwork {
   at::Tensor velocity(const at::Tensor& x, const at::Tensor& t, const at::Tensor& text) override {
     return formula_(x, over_latent(t), text);
   }
-  WithFeatures velocity_and_features(const at::Tensor& x, const at::Tensor& t, const at::Tensor& text, bool) override {
+  WithFeatures velocity_and_features(const at::Tensor& x, const at::Tensor& t, const at::Tensor& text,
+                                     bool) override {
     return {formula_(x, over_latent(t), text), {x, x * 2}};
   }
 

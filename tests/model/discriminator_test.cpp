@@ -1,8 +1,7 @@
 #include "model/discriminator.h"
 
-#include <gtest/gtest.h>
-
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "../support/test_mesh.h"
 #include "integer_hash.h"
@@ -51,7 +50,8 @@ TEST_F(SmallDiscriminator, dropout_mask_scales_what_it_keeps) {
   const at::Tensor all = discriminator_.forward(inputs, {keep_all, keep_all}, false);
 
   EXPECT_EQ(none[0][0].item<double>(), 0) << "the last bias is zero at the start";
-  EXPECT_NEAR(all[0][0].item<double>(), 2 * plain[0][0].item<double>(), 1e-12) << "kept values are divided by 1 - p";
+  EXPECT_NEAR(all[0][0].item<double>(), 2 * plain[0][0].item<double>(), 1e-12)
+      << "kept values are divided by 1 - p";
 }
 
 TEST_F(SmallDiscriminator, frozen_pass_gives_gradients_to_the_maps_only) {

@@ -1,8 +1,10 @@
 #include "model/tmd_student.h"
 
-#include <gtest/gtest.h>
+#include <cmath>
+#include <string>
 
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "../support/test_mesh.h"
 #include "integer_hash.h"
@@ -65,7 +67,8 @@ class TmdStudentCase : public testing::TestWithParam<Fusion> {
 
 INSTANTIATE_TEST_SUITE_P(Fusions, TmdStudentCase, testing::Values(Fusion::kGated, Fusion::kConcat));
 
-// With the fusion closed, the delta branch at its zero start and s = t, the head continues where the backbone ended.
+// With the fusion closed, the delta branch at its zero start and s = t, the head continues where the backbone
+// ended.
 TEST_P(TmdStudentCase, closed_student_equals_its_teacher_bit_for_bit) {
   if (GetParam() == Fusion::kGated) {
     set("tmd.fusion.gate", -1000);  // sigmoid is exactly 0
@@ -92,11 +95,29 @@ TEST_P(TmdStudentCase, fresh_student_is_near_its_teacher) {
   EXPECT_LT((head - velocity).norm().item<double>(), 0.2 * velocity.norm().item<double>());
 }
 
+// Eq. 16 counts L - H blocks for the backbone and H for each head call: a poisoned block shows who runs it.
+TEST_P(TmdStudentCase, backbone_and_head_share_the_blocks_at_l_minus_h) {
+  const auto clean = student_.backbone(latent(1), time(999), text(), false);
+  for (int64_t block = 0; block < config_.wan.layers; ++block) {
+    const std::string name = "blocks." + std::to_string(block) + ".ffn.2.bias";
+    set(name, NAN);
+    const bool in_backbone =
+        student_.backbone(latent(1), time(999), text(), false).tokens.isnan().any().item<bool>();
+    const bool in_head =
+        student_.head(latent(2), time(999), time(91), clean, false).isnan().any().item<bool>();
+    EXPECT_EQ(in_backbone, block < config_.wan.layers - config_.head_blocks) << name;
+    EXPECT_EQ(in_head, !in_backbone) << name;
+    set(name, 0);
+  }
+}
+
 // Zero in every layer of the branch would keep it at zero for ever; only its last layers start at zero.
 TEST_P(TmdStudentCase, delta_embedder_and_fusion_receive_gradient_and_move) {
   sharding::AdamW adamw(student_network_);
   const auto before = [this](const char* name) { return student_network_.full_parameter(name); };
-  const at::Tensor gate = GetParam() == Fusion::kGated ? before("tmd.fusion.gate") : before("tmd.fusion.concat.bias");
+  const at::Tensor gate =
+      GetParam() == Fusion::kGated ? before("tmd.fusion.gate") : before("tmd.fusion.concat.bias");
+  const at::Tensor embedder = before("tmd.delta_embedding.0.weight");
   const auto answer = [this](double step) {
     const auto m = student_.backbone(latent(1), time(908), text(), true);
     return student_.head(latent(2), time(908), time(step), m, true);
@@ -108,12 +129,19 @@ TEST_P(TmdStudentCase, delta_embedder_and_fusion_receive_gradient_and_move) {
     student_network_.zero_gradients();
     const at::Tensor loss = (answer(908) - latent(3)).square().sum() + (answer(0) + latent(3)).square().sum();
     loss.backward();
+    if (i == 1) {  // in the first step the zero layers still hide the one in front of them
+      for (const char* name : {"tmd.delta_embedding.0.weight", "tmd.delta_embedding.2.weight",
+                               "tmd.delta_projection.1.weight"}) {
+        EXPECT_GT(student_network_.full_gradient(name).norm().item<double>(), 1e-6) << name;
+      }
+    }
     adamw.step({.lr = 1e-2}, 1);
   }
 
-  const at::Tensor now = GetParam() == Fusion::kGated ? before("tmd.fusion.gate") : before("tmd.fusion.concat.bias");
+  const at::Tensor now =
+      GetParam() == Fusion::kGated ? before("tmd.fusion.gate") : before("tmd.fusion.concat.bias");
   EXPECT_GT((now - gate).abs().max().item<double>(), 1e-3);
-  EXPECT_GT(before("tmd.delta_embedding.0.weight").numel(), 0);
+  EXPECT_GT((before("tmd.delta_embedding.0.weight") - embedder).abs().max().item<double>(), 1e-3);
   EXPECT_GT(before("tmd.delta_projection.1.weight").abs().max().item<double>(), 1e-4);
   EXPECT_GT((answer(908) - answer(0)).norm().item<double>(), 1e-3) << "the head has learned to see s - r";
 }

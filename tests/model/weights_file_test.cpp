@@ -1,10 +1,9 @@
 #include "model/weights_file.h"
 
-#include <gtest/gtest.h>
+#include <filesystem>
 
 #include <ATen/ATen.h>
-
-#include <filesystem>
+#include <gtest/gtest.h>
 
 #include "../support/test_mesh.h"
 #include "base/error.h"

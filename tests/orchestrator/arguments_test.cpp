@@ -7,7 +7,8 @@
 namespace tmd::orchestrator {
 
 TEST(Arguments, both_forms_switches_and_plain_words_are_told_apart) {
-  const Arguments a("verb", {"plain", "--run=out", "--json", "file", "--average", "--allow", "x.y", "z.w"}, {"run", "json", "allow"}, {"average"});
+  const Arguments a("verb", {"plain", "--run=out", "--json", "file", "--average", "--allow", "x.y", "z.w"},
+                    {"run", "json", "allow"}, {"average"});
 
   EXPECT_EQ(a.required("run"), "out");
   EXPECT_EQ(a.value_or("json", ""), "file");

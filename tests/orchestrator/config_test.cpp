@@ -14,7 +14,8 @@ void expect_refused(const std::vector<std::string>& words, const std::string& te
     ADD_FAILURE() << "accepted " << words[0];
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kConfig) << e.what();
-    EXPECT_NE((std::string(e.what()) + e.hint()).find(text), std::string::npos) << e.what() << " | " << e.hint();
+    EXPECT_NE((std::string(e.what()) + e.hint()).find(text), std::string::npos)
+        << e.what() << " | " << e.hint();
   }
 }
 
@@ -37,6 +38,30 @@ TEST(Config, defaults_are_those_of_the_paper_for_the_small_model) {
   EXPECT_EQ(c.stages.stage2.optimizer.beta2, 0.99);
   EXPECT_EQ(c.train.global_batch, 64);
   EXPECT_EQ(c.stages.stage1.equation.grid_t, (std::vector<double>{0, 0.908, 0.999}));
+  EXPECT_EQ(c.stages.stage1.equation.grid_s, (std::vector<double>{0, 0.908, 0.999}));
+  EXPECT_EQ(c.stages.stage1.equation.s_shift, 3);
+  EXPECT_EQ(c.stages.stage1.equation.delta, 5e-3);
+  EXPECT_EQ(c.stages.stage1.equation.cfg, 3);
+  EXPECT_EQ(c.stages.stage1.c_per_element, 1);
+  EXPECT_EQ(c.stages.stage1.shares.flow_matching, 0.75);
+  EXPECT_EQ(c.stages.stage1.shares.condition_drop, 0.1);
+  EXPECT_EQ(c.stages.stage2.equation.td_shift, 5);
+  EXPECT_EQ(c.stages.stage2.equation.r1_weight, 0);
+  EXPECT_EQ(c.stages.stage2.lr_fake, 1e-5);
+  EXPECT_EQ(c.stages.stage2.lr_discriminator, 1e-5);
+  for (const workers::OptimizerOptions& o : {c.stages.stage1.optimizer, c.stages.stage2.optimizer}) {
+    EXPECT_EQ(o.beta1, 0.9);
+    EXPECT_EQ(o.beta2, 0.99);
+    EXPECT_EQ(o.epsilon, 1e-8);
+    EXPECT_EQ(o.weight_decay, 0.01);
+    EXPECT_EQ(o.clip, 10);
+    EXPECT_EQ(o.warmup, 0);
+    EXPECT_EQ(o.ema, 0);
+  }
+  EXPECT_EQ(c.student.gate_start, -4);
+  EXPECT_EQ(c.student.gate_lr_multiplier, 100);
+  EXPECT_EQ(c.discriminator.scales, (std::vector<int64_t>{1, 2, 4, 8, 16}));
+  EXPECT_EQ(c.discriminator.hidden, 1024);
 }
 
 TEST(Config, stages_must_fit_the_method_and_each_other) {
@@ -50,6 +75,8 @@ TEST(Config, contradictions_are_refused) {
   expect_refused({"--model.head_dim=7"}, "even");
   expect_refused({"--method.head_blocks=30"}, "backbone");
   expect_refused({"--method.feature_blocks=3,40"}, "block 40");
+  expect_refused({"--method.feature_blocks=5,5"}, "ascend");
+  expect_refused({"--stage2.gan_weight=0", "--stage2.r1_weight=1"}, "discriminator");
   expect_refused({"--model.kind=mlp"}, "gan_weight");
   expect_refused({"--stage1.delta=0.7"}, "stage1.delta");
 }

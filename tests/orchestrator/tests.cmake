@@ -1,5 +1,7 @@
 tmd_test(orchestrator/arguments_test DEPENDS orchestrator)
 tmd_test(orchestrator/config_test DEPENDS orchestrator)
+tmd_test(orchestrator/demo_reference_test DEPENDS orchestrator)
+tmd_test(orchestrator/demo_table_test DEPENDS orchestrator)
 tmd_test(orchestrator/html_report_test DEPENDS orchestrator)
 tmd_test(orchestrator/metrics_log_test DEPENDS orchestrator)
 tmd_test(orchestrator/pictures_test DEPENDS orchestrator)

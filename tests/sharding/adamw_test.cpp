@@ -1,10 +1,9 @@
 #include "sharding/adamw.h"
 
-#include <gtest/gtest.h>
+#include <cmath>
 
 #include <ATen/ATen.h>
-
-#include <cmath>
+#include <gtest/gtest.h>
 
 #include "../support/test_mesh.h"
 
@@ -15,8 +14,11 @@ namespace {
 class TwoParameters : public testing::Test {
  protected:
   TwoParameters()
-      : network_("net", {{"unit", {{"a", {2}, Initialiser::constant(1)}, {"gate", {1}, Initialiser::constant(1), 100, false}}}},
-                 one_.mesh, at::kDouble, true, one_.buffers) {
+      : network_(
+            "net",
+            {{"unit",
+              {{"a", {2}, Initialiser::constant(1)}, {"gate", {1}, Initialiser::constant(1), 100, false}}}},
+            one_.mesh, at::kDouble, true, one_.buffers) {
     for (auto& segment : network_.shard(0).segments) {
       network_.shard(0).master.narrow(0, segment.shard_offset, segment.slice.elements()).fill_(1);
       network_.shard(0).gradient.narrow(0, segment.shard_offset, segment.slice.elements()).fill_(0.5);

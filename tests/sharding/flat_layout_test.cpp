@@ -1,14 +1,17 @@
 #include "sharding/flat_layout.h"
 
-#include <gtest/gtest.h>
-
 #include <map>
+
+#include <gtest/gtest.h>
 
 namespace tmd::sharding {
 namespace {
 
 UnitSpec odd_unit() {
-  return {"unit", {{"a", {3, 5}, Initialiser::constant(0)}, {"b", {1}, Initialiser::constant(0)}, {"c", {7, 11}, Initialiser::constant(0)}}};
+  return {"unit",
+          {{"a", {3, 5}, Initialiser::constant(0)},
+           {"b", {1}, Initialiser::constant(0)},
+           {"c", {7, 11}, Initialiser::constant(0)}}};
 }
 
 }  // namespace
@@ -18,12 +21,14 @@ TEST(FlatLayout, slices_of_all_ranks_cover_every_element_once) {
   for (int ranks : {1, 2, 3, 4, 7, 40}) {
     const FlatLayout layout(unit, ranks);
     std::map<std::string, std::vector<int>> seen;
-    for (const ParamSpec& param : unit.params) seen[param.name].assign(static_cast<size_t>(param.elements()), 0);
+    for (const ParamSpec& param : unit.params)
+      seen[param.name].assign(static_cast<size_t>(param.elements()), 0);
     for (int rank = 0; rank < ranks; ++rank) {
       for (const ShardSegment& segment : layout.segments(unit, rank)) {
         EXPECT_GE(segment.shard_offset, 0);
         EXPECT_LE(segment.shard_offset + segment.slice.elements(), layout.shard_elements());
-        for (int64_t i = segment.slice.flat_begin; i < segment.slice.flat_end; ++i) ++seen[segment.slice.name][static_cast<size_t>(i)];
+        for (int64_t i = segment.slice.flat_begin; i < segment.slice.flat_end; ++i)
+          ++seen[segment.slice.name][static_cast<size_t>(i)];
       }
     }
     for (const auto& [name, counts] : seen) {

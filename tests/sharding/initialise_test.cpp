@@ -1,10 +1,9 @@
 #include "sharding/initialise.h"
 
-#include <gtest/gtest.h>
+#include <cmath>
 
 #include <ATen/ATen.h>
-
-#include <cmath>
+#include <gtest/gtest.h>
 
 #include "../support/test_mesh.h"
 

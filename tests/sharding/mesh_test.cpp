@@ -13,7 +13,8 @@ void expect_refused(const MeshShape& wanted, int64_t ranks, int64_t heads, const
     ADD_FAILURE() << "accepted " << wanted.to_string();
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kConfig);
-    EXPECT_NE((std::string(e.what()) + e.hint()).find(text), std::string::npos) << e.what() << " | " << e.hint();
+    EXPECT_NE((std::string(e.what()) + e.hint()).find(text), std::string::npos)
+        << e.what() << " | " << e.hint();
   }
 }
 
@@ -37,6 +38,8 @@ TEST(ResolveMesh, heads_that_the_mesh_does_not_divide_name_the_legal_degrees) {
   expect_refused({1, 0, 2, 4}, 8, 12, "12 attention heads");
 }
 
-TEST(ResolveMesh, axes_that_this_version_does_not_run_are_refused) { expect_refused({1, 0, 2, 1}, 4, 8, "replicate and shard only"); }
+TEST(ResolveMesh, axes_that_this_version_does_not_run_are_refused) {
+  expect_refused({1, 0, 2, 1}, 4, 8, "replicate and shard only");
+}
 
 }  // namespace tmd::sharding

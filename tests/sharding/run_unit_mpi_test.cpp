@@ -1,13 +1,11 @@
-#include "sharding/run_unit.h"
-
-#include <gtest/gtest.h>
-
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include "base/error.h"
 #include "comm/single_communicator.h"
 #include "mpi_main.h"
 #include "sharding/initialise.h"
+#include "sharding/run_unit.h"
 
 namespace tmd::sharding {
 namespace {
@@ -18,7 +16,9 @@ std::vector<UnitSpec> chain(int units) {
   std::vector<UnitSpec> list;
   for (int i = 0; i < units; ++i) {
     const std::string name = "unit" + std::to_string(i);
-    list.push_back({name, {{name + ".w", {kWidth, kWidth}, Initialiser::xavier_uniform(kWidth, kWidth)}, {name + ".b", {kWidth}, Initialiser::normal(0.1)}}});
+    list.push_back({name,
+                    {{name + ".w", {kWidth, kWidth}, Initialiser::xavier_uniform(kWidth, kWidth)},
+                     {name + ".b", {kWidth}, Initialiser::normal(0.1)}}});
   }
   return list;
 }
@@ -30,7 +30,8 @@ Tensors layer(std::span<const at::Tensor> params, std::span<const at::Tensor> in
 // The second half of the chain runs twice, as in a rollout.
 at::Tensor run_chain(ShardedNetwork& network, at::Tensor x, bool weight_gradients) {
   for (int i = 0; i < network.units(); ++i) x = run_unit(network, i, weight_gradients, layer, {x})[0];
-  for (int i = network.units() / 2; i < network.units(); ++i) x = run_unit(network, i, weight_gradients, layer, {x})[0];
+  for (int i = network.units() / 2; i < network.units(); ++i)
+    x = run_unit(network, i, weight_gradients, layer, {x})[0];
   return x;
 }
 
@@ -53,10 +54,13 @@ Plain run_plain(ShardedNetwork& network, const at::Tensor& rows) {
   Plain plain;
   plain.x = rows.clone().requires_grad_(true);
   for (int i = 0; i < network.units(); ++i) {
-    for (const ParamSpec& param : network.spec(i).params) plain.params.push_back(network.full_parameter(param.name).requires_grad_(true));
+    for (const ParamSpec& param : network.spec(i).params)
+      plain.params.push_back(network.full_parameter(param.name).requires_grad_(true));
   }
   at::Tensor x = plain.x;
-  const auto apply = [&](int i) { x = layer(std::span(plain.params).subspan(static_cast<size_t>(2 * i), 2), std::span(&x, 1))[0]; };
+  const auto apply = [&](int i) {
+    x = layer(std::span(plain.params).subspan(static_cast<size_t>(2 * i), 2), std::span(&x, 1))[0];
+  };
   for (int i = 0; i < network.units(); ++i) apply(i);
   for (int i = network.units() / 2; i < network.units(); ++i) apply(i);
   plain.loss = x.square().sum();
@@ -91,7 +95,8 @@ TEST_F(Chain, gradients_equal_those_of_plain_autograd) {
       if (test::world().size() == 1) {
         EXPECT_TRUE(actual.equal(expected)) << param.name << ": bit for bit on one rank";
       } else {
-        EXPECT_LT((actual - expected).norm().item<double>(), 1e-12 * expected.norm().item<double>()) << param.name;
+        EXPECT_LT((actual - expected).norm().item<double>(), 1e-12 * expected.norm().item<double>())
+            << param.name;
       }
     }
   }
@@ -146,7 +151,8 @@ TEST(Replicas, two_copies_give_the_gradients_of_one) {
   network.reduce_over_replicas();
 
   const at::Tensor expected = plain.params[2].grad();
-  EXPECT_LT((network.full_gradient("unit1.w") - expected).norm().item<double>(), 1e-12 * expected.norm().item<double>());
+  EXPECT_LT((network.full_gradient("unit1.w") - expected).norm().item<double>(),
+            1e-12 * expected.norm().item<double>());
   mesh.close();
 }
 

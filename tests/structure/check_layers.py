@@ -23,7 +23,7 @@ LAYERS = {
 }
 WRAPPED = {"mpi.h": "comm/mpi_library", "hdf5.h": "base/hdf5", "xxhash.h": "base/hash", "png.h": "orchestrator/png_file",
            "webp/encode.h": "orchestrator/webp_file", "webp/mux.h": "orchestrator/webp_file",
-           "Random123/philox.h": "base/philox"}
+           "Random123/philox.h": "base/portable_numbers"}
 MAX_LINES = 600
 
 
