@@ -17,9 +17,14 @@ std::vector<std::string> planned_phases(const DemoOptions& options) {
   return phases;
 }
 
-void show(const DemoResult& result) {
+const char* note(const DemoOptions& options) {
+  return options.quick ? "quick: a tenth of the iterations, the numbers promise nothing"
+                       : "in brackets: what the README shows";
+}
+
+void show(const DemoResult& result, const DemoOptions& options) {
   std::cout << "\n"
-            << result.title << " (in brackets: what the README shows)\n"
+            << result.title << " (" << note(options) << ")\n"
             << aligned_table(result.headline.headings, result.headline.cells);
   for (const std::string& failure : result.failures) std::cout << "MISSED: " << failure << "\n";
 }
@@ -30,9 +35,9 @@ void write_table(const TextTable& table, HtmlReport& report) {
   report.table(table.headings, rows);
 }
 
-void write(const DemoResult& result, HtmlReport& report) {
+void write(const DemoResult& result, const DemoOptions& options, HtmlReport& report) {
   report.heading(result.title);
-  report.paragraph("In brackets: what the README shows.");
+  report.paragraph(note(options));
   write_table(result.headline, report);
   for (const std::string& failure : result.failures) report.paragraph("Missed: " + failure);
   report.heading(result.pictures_title, 3);
@@ -51,8 +56,8 @@ int run_demo(comm::Communicator& world, const DemoOptions& options) {
   int64_t missed = 0;
   stage.on_first_rank([&] {
     for (const DemoResult& result : results) {
-      show(result);
-      write(result, stage.report());
+      show(result, options);
+      write(result, options, stage.report());
       missed += static_cast<int64_t>(result.failures.size());
     }
   });

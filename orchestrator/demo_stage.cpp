@@ -1,5 +1,6 @@
 #include "orchestrator/demo_stage.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <span>
 
@@ -12,6 +13,11 @@
 #include "orchestrator/train.h"
 
 namespace tmd::orchestrator {
+namespace {
+
+constexpr int64_t kQuickShare = 10;
+
+}  // namespace
 
 DemoStage::DemoStage(comm::Communicator& world, const DemoOptions& options,
                      const std::vector<std::string>& phases)
@@ -52,7 +58,15 @@ void DemoStage::train_run(const std::string& name, const std::string& config,
                           const std::vector<std::string>& words, int64_t console_every) {
   std::vector<std::string> all = {fmt::format("--mesh.data_workers={}", data_workers_)};
   all.insert(all.end(), words.begin(), words.end());
-  const auto loaded = load_config({(options_.configs / config).string()}, all);
+  const std::vector<std::string> files = {(options_.configs / config).string()};
+  auto loaded = load_config(files, all);
+  if (options_.quick) {
+    for (const workers::Stage stage : loaded->config.stage_list()) {
+      const int64_t iterations = std::max<int64_t>(1, loaded->config.iterations(stage) / kQuickShare);
+      all.push_back(fmt::format("--{}.iterations={}", workers::name(stage), iterations));
+    }
+    loaded = load_config(files, all);
+  }
   train(world_, loaded->config, *loaded->table,
         {.run = file(name), .allowed_changes = {}, .console_every = console_every, .title = name});
 }

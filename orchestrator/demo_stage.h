@@ -20,7 +20,8 @@ struct DemoOptions {
   std::filesystem::path folder = "runs/demo";  ///< everything is written below it
   std::filesystem::path configs = "configs";  ///< where demo-*.ini, the reference and the shipped teacher are
   bool full = false;                          ///< train the shapes teacher from nothing too
-  bool mixture = true, shapes = true;         ///< which parts run
+  bool quick = false;                  ///< a tenth of the iterations, an eighth of the samples, no promises
+  bool mixture = true, shapes = true;  ///< which parts run
 };
 
 /// What the parts of the demo share: ranks, folders, the report, the reference and the clock. All ranks of

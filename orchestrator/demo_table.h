@@ -46,9 +46,13 @@ struct DemoResult {
 /// is measured is on rank 0.
 class DemoTable {
  public:
-  /// `part`: its name in demo.json. Keeps a reference to `stage`. Every row is `samples` samples.
+  /// `part`: its name in demo.json. Keeps a reference to `stage`. Every row is `samples` samples, an eighth
+  /// of that in a quick demo.
   DemoTable(DemoStage& stage, std::string part, std::vector<DemoMetric> metrics, int64_t samples)
-      : stage_(stage), part_(std::move(part)), metrics_(std::move(metrics)), samples_(samples) {}
+      : stage_(stage),
+        part_(std::move(part)),
+        metrics_(std::move(metrics)),
+        samples_(stage.options().quick ? samples / 8 : samples) {}
 
   enum class Promise { kHeld, kShownOnly };
   /// `promise`: whether a row that is worse than the reference is a failure. `run` is borrowed for the call;
@@ -56,6 +60,7 @@ class DemoTable {
   /// run's trainers.
   void add(TrainedRun& run, const Contender& contender, Promise promise = Promise::kHeld);
 
+  int64_t samples() const { return samples_; }  ///< of a row
   const std::vector<EvaluationRow>& rows() const { return rows_; }
   /// Throws kInternal when there is none.
   const EvaluationRow& row(const std::string& name) const;

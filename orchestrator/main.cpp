@@ -2,6 +2,7 @@
 // --help`.
 
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <malloc.h>
 #include <optional>
@@ -53,10 +54,12 @@ int report(const Error& error) {
   return error.exit_code();
 }
 
-// One rank's error ends all ranks: the others may wait for it in a collective.
+// One rank's error ends all ranks: the others may wait for it in a collective. A lone process just ends, without the
+// page that MPI prints when it aborts.
 int leave(std::optional<comm::MpiRuntime>& mpi, int code) {
-  if (mpi) mpi->abort(code);
-  return code;
+  if (mpi && mpi->world().size() > 1) mpi->abort(code);
+  std::cout.flush();
+  std::_Exit(code);
 }
 
 // A launcher that does not understand this MPI starts many worlds of one rank each; training would run, and

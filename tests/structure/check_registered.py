@@ -14,8 +14,9 @@ def main():
     found = [f"{name}.cpp is not registered" for name in sorted(on_disk - registered)]
     found += [f"{name} is registered but there is no such file" for name in sorted(registered - on_disk)]
     scripts = {p.stem for p in (tests / "e2e").glob("*.py")} - {"jobs"}
-    e2e = re.search(r"foreach\(script ([\w ]+)\)", (tests / "e2e/tests.cmake").read_text())
-    found += [f"e2e/{name}.py is not registered" for name in sorted(scripts - set(e2e[1].split()))]
+    registrations = (tests / "e2e/tests.cmake").read_text()
+    e2e = {script for _, script in re.findall(r"^tmd_e2e_test\((\w+) (\w+)", registrations, re.MULTILINE)}
+    found += [f"e2e/{name}.py is not registered" for name in sorted(scripts - e2e)]
     for script in sorted(scripts):
         text = (tests / f"e2e/{script}.py").read_text()
         body, listed = text.split('if __name__ == "__main__":')

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""The verbs around training, on a run of a few iterations: sample, eval, data, inspect."""
+import json
+import re
+import subprocess
+import sys
+
+from jobs import CLIPS, MPI_ENV, TMD, Workplace, check, main, os
+
+SHORT = ["--run.stages=teacher,stage1,stage2", "--teacher.iterations=2", "--stage1.iterations=2", "--stage2.iterations=5",
+         "--stage2.ema=0.9"]
+
+
+def tmd(*words, expect=0, ranks=0):
+    launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks else []
+    result = subprocess.run([*launcher, str(TMD), *map(str, words)], env={**os.environ, **MPI_ENV}, capture_output=True,
+                            text=True, timeout=300)
+    output = result.stdout + result.stderr
+    check(result.returncode == expect, f"exit code {result.returncode}, expected {expect}: {words}\n{output[-3000:]}")
+    return output
+
+
+def data_hash(file):
+    return re.search(r"data hash (\w+)", tmd("data", "check", file))[1]
+
+
+def trained(place):
+    place.run(2, place.path / "run", *SHORT)
+    return place.path / "run"
+
+
+def sample():
+    with Workplace() as place:
+        run = trained(place)
+        first, second, other = place.path / "first", place.path / "second", place.path / "other"
+        for folder in (first, second):
+            tmd("sample", "--weights", run, "--count", 3, "--seed", 5, "--output", folder, ranks=2)
+        check(data_hash(first / "samples.h5") == data_hash(second / "samples.h5"), "the same seed gives other samples")
+        for name in ("samples.png", "samples.webp"):
+            check((first / name).stat().st_size > 1000, f"{name} is empty")
+        newest = sorted((run / "checkpoints").iterdir())[-1]
+        tmd("sample", "--weights", newest, "--prompts", first / "samples.h5", "--count", 2, "--average", "--seed", 6,
+            "--output", other, ranks=2)
+        check(data_hash(other / "samples.h5") != data_hash(first / "samples.h5"), "another seed gives the same samples")
+        tmd("sample", "--weights", run, "--teacher", "--steps", 2, "--count", 1, "--output", place.path / "t", ranks=2)
+        tmd("sample", "--weights", run, "--steps", 0, "--output", other, ranks=2, expect=64)
+        tmd("sample", "--weights", place.path, "--output", other, ranks=1, expect=65)
+        (place.path / "file").write_text("in the way")
+        tmd("sample", "--weights", run, "--output", place.path / "file", ranks=2, expect=74)
+        output = tmd("sample", "--weights", run, "--output", other, ranks=3, expect=78)
+        check("2 ranks" in output, f"the mesh that wrote it is not named:\n{output[-2000:]}")
+
+
+def evaluate():
+    with Workplace() as place:
+        run = trained(place)
+        output = tmd("eval", "--run", run, "--samples", 8, ranks=2)
+        for word in ("real data", "teacher-4", "teacher-2", "student-2", "temporal energy"):
+            check(word in output, f"'{word}' is not in the output:\n{output[-2000:]}")
+        stored = json.loads(next((run / "eval").glob("step_*.json")).read_text())
+        check([row["name"] for row in stored["rows"]] == ["teacher-4", "teacher-2", "student-2"], f"{stored['rows']}")
+        own = place.path / "deep" / "own.json"
+        tmd("eval", "--run", sorted((run / "checkpoints").iterdir())[-1], "--samples", 8, "--average", "--json", own, ranks=2)
+        check(own.exists(), "--json was not obeyed")
+        tmd("eval", "--run", run, "--samples", 100000, ranks=2, expect=65)
+
+
+def data():
+    with Workplace() as place:
+        copy = place.path / "copy.h5"
+        copy.write_bytes(CLIPS.read_bytes())
+        before = data_hash(copy)
+        tmd("data", "seal", copy)
+        check(data_hash(copy) == before, "sealing changed the content's hash")
+        content = bytearray(copy.read_bytes())
+        content[len(content) // 2] ^= 1
+        copy.write_bytes(content)
+        check("checksum" in tmd("data", "check", copy, expect=65), "the damaged sample is not named")
+        for toy in ("shapes", "mixture"):
+            file = place.path / f"{toy}.h5"
+            tmd("data", "toy", toy, file, "--count", 12)
+            tmd("data", "check", file)
+        tmd("data", "check", place.path / "none.h5", expect=65)
+
+
+def inspect():
+    with Workplace() as place:
+        run = trained(place)
+        checkpoint = sorted((run / "checkpoints").iterdir())[-1]
+        part = sorted(checkpoint.glob("*.student.safetensors"))[0]
+        output = tmd("inspect", run, checkpoint, part, CLIPS)
+        for word in ("run", "checkpoint of step 9", "student", "dct-4x8x8"):
+            check(word in output, f"'{word}' is not in the output:\n{output[-2000:]}")
+        check("--stage2.gan_weight" in tmd("inspect", "options"), "the options are not listed")
+        check("MPI_ABORT" not in tmd("inspect", place.path / "nothing", expect=65), "a lone process prints an abort")
+
+
+if __name__ == "__main__":
+    sys.exit(main({f.__name__: f for f in (sample, evaluate, data, inspect)}))
