@@ -100,6 +100,11 @@ void complete(Config& c) {
   const auto grid_t = method::student_grid(static_cast<int>(m.outer_steps), m.outer_shift);
   c.stages.stage1.equation.grid_t = grid_t;
   c.stages.stage1.equation.grid_s = method::student_grid(static_cast<int>(m.inner_steps), m.inner_shift);
+  const bool ends_with_stage1 = c.stage_list().back() == Stage::kStage1;
+  check(!(m.name == MethodName::kTmd && ends_with_stage1 &&
+          c.stages.stage1.equation.objective == method::Stage1Objective::kTm),
+        ErrorKind::kConfig, "stage1.objective = tm without stage2 is plain transition matching",
+        "method.name = tm samples it as it was trained");
   if (m.name == MethodName::kTm) c.stages.stage1.equation.objective = method::Stage1Objective::kTm;
   c.stages.stage2.equation.grid_t = grid_t;
   c.stages.stage2.equation.x_hat = m.x_hat;

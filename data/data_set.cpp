@@ -107,11 +107,12 @@ ReadResult DataSet::read(int64_t index) {
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kInternal) throw;
   }
-  // A passing fault of the file system must not change which samples a run sees: only what fails twice is
-  // broken.
+  // A passing fault of the file system must not change which samples a run sees: unreadable is what fails
+  // twice.
   try {
     return read_once(index);
   } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInternal) throw;
     return BadSample{sample_name(index), fmt::format("cannot be read: {}", error.what())};
   }
 }

@@ -46,7 +46,7 @@ struct ToyShapesSpec {
   std::vector<ToyShape> shapes = {ToyShape::kWideBar, ToyShape::kTallBar};
   int64_t colours = 4;  ///< the first ones of the palette
   std::vector<ToyMotion> motions = {ToyMotion::kHorizontal, ToyMotion::kVertical, ToyMotion::kStill};
-  std::vector<double> speeds = {1.0};         ///< pixels per frame, ascending (not checked)
+  std::vector<double> speeds = {1.0};         ///< pixels per frame, ascending, above 0
   double radius_min = 2.6, radius_max = 2.8;  ///< pixels
   double brightness_min = 0.8;                ///< up to 1
   double edge_width = 1.5;                    ///< pixels over which the edge fades; 1 is a sharp edge

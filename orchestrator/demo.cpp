@@ -50,6 +50,7 @@ void write(const DemoResult& result, const DemoOptions& options, HtmlReport& rep
 
 int run_demo(comm::Communicator& world, const DemoOptions& options) {
   DemoStage stage(world, options, planned_phases(options));
+  if (options.shapes) require_shapes_teacher(stage);  // before the mixture takes its minutes
   std::vector<DemoResult> results;
   if (options.mixture) results.push_back(demo_mixture(stage));
   if (options.shapes) results.push_back(demo_shapes(stage));

@@ -16,6 +16,8 @@ DemoResult demo_mixture(DemoStage& stage);
 
 /// What demo_shapes begins, in order. `full`: the teacher is trained from nothing, not the shipped one.
 std::vector<std::string> shapes_phases(bool full);
+/// Throws kData on all ranks when the shipped teacher is needed and is missing or damaged.
+void require_shapes_teacher(DemoStage& stage);
 /// T1b mini: captioned moving shapes. Teacher with 50 and 2 steps, DMD2-v and TMD with two steps and one. The
 /// result is filled on rank 0. Throws as demo_mixture, and kData for a shipped teacher that is missing or
 /// damaged. Collective over: the stage's world.

@@ -38,7 +38,9 @@ double DemoReference::seconds(const std::string& phase) const {
   const json* phases = member(&json_, "phases");
   if (!phases) return 0;
   for (const json& entry : *phases) {
-    if (entry.value("name", "") == phase) return entry.value("seconds", 0.0);
+    const json* name = member(&entry, "name");
+    const json* seconds = member(&entry, "seconds");
+    if (name && seconds && *name == json(phase) && seconds->is_number()) return seconds->get<double>();
   }
   return 0;
 }

@@ -103,13 +103,13 @@ void save_teacher(TrainedRun& run, const std::filesystem::path& path) {
                       {{"what", "teacher of the moving-shapes toy"}, {"xxh3_64", hash}});
 }
 
+std::filesystem::path shipped_teacher(const DemoStage& stage) {
+  return stage.options().configs / kTeacherFile;
+}
+
 // The shipped teacher, or with --full one that is trained now.
 std::string provide_teacher(DemoStage& stage, const std::string& files) {
-  if (!stage.options().full) {
-    const std::filesystem::path shipped = stage.options().configs / kTeacherFile;
-    stage.on_first_rank([&] { check_teacher(shipped); });
-    return shipped.string();
-  }
+  if (!stage.options().full) return shipped_teacher(stage).string();
   const std::filesystem::path trained = stage.file(kTeacherFile);
   stage.begin(kTeacherPhase);
   stage.train_run(run_name("teacher"), kConfig, {files, "--run.stages=teacher"}, kConsoleEvery);
@@ -121,6 +121,10 @@ std::string provide_teacher(DemoStage& stage, const std::string& files) {
 }
 
 }  // namespace
+
+void require_shapes_teacher(DemoStage& stage) {
+  if (!stage.options().full) stage.on_first_rank([&] { check_teacher(shipped_teacher(stage)); });
+}
 
 std::vector<std::string> shapes_phases(bool full) {
   std::vector<std::string> phases = {kDataPhase};

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "base/publish.h"
 #include "comm/agree.h"
@@ -29,8 +30,8 @@ DemoStage::DemoStage(comm::Communicator& world, const DemoOptions& options,
           fmt::format("{} has no demo-mixture.ini", options_.configs.string()),
           "run scripts/demo, start from the top folder of the project, or give --configs DIR");
     reference_ = DemoReference(options_.configs / "demo-reference.json");
-    std::filesystem::create_directories(options_.folder);
-    clock_ = std::make_unique<DemoClock>(reference_, phases);
+    create_folders(options_.folder);
+    clock_ = std::make_unique<DemoClock>(options_.quick ? DemoReference() : reference_, phases);
     report_ = std::make_unique<HtmlReport>("tmd demo");
   });
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "comm/agree.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -29,10 +30,11 @@ double worse_by(const DemoMetric& metric, double value, double reference) {
 }
 
 void DemoTable::add(TrainedRun& run, const Contender& contender, Promise promise) {
-  if (!evaluator_ && stage_.is_first_rank()) {
+  comm::run_agreed(run.job().trainers(), [&] {
+    if (evaluator_ || !stage_.is_first_rank()) return;
     evaluator_ = Evaluator::make(run.job().data(), samples_, kEvaluationSeed);
     pictures_ = LatentPictures::make(run.job().data().header());
-  }
+  });
   stage_.say(fmt::format("{}: {} samples of {}", part_, samples_, contender.name));
   rows_.push_back(evaluate(run, contender, evaluator_.get(), samples_, kEvaluationSeed, [&](int64_t done) {
     if (done < samples_) stage_.say(fmt::format("{}: {} of {}", contender.name, done, samples_));

@@ -88,6 +88,14 @@ void MetricsLog::write(const IterationRecord& record) {
   }
 }
 
+void MetricsLog::sync() {
+  try {
+    file_.sync();
+  } catch (const Error& e) {
+    if (!is_refused_) log_warning("the metrics may not survive a crash of this host: {}", e.what());
+  }
+}
+
 void MetricsLog::close() {
   write_kept();
   file_.close();

@@ -33,6 +33,9 @@ class MetricsLog {
   /// memory until it takes them again, and a warning says so once.
   void write(const IterationRecord& record);
 
+  /// Brings the lines to the disk as far as it takes them; a file system that refuses is `write`'s to report.
+  void sync();
+
   /// Writes what was kept back; throws kIo when that is still refused.
   void close();
 

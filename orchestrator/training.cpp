@@ -68,6 +68,7 @@ void Training::start_or_resume() {
           "run.stages has no teacher and model.weights is empty: the student learns from random numbers");
     }
   }
+  refuse_to_go_back();
   first_iteration_ = counters_.iteration + 1;
   comm::run_agreed(trainers, [&] {
     if (!speaks) return;
@@ -76,6 +77,18 @@ void Training::start_or_resume() {
   });
   feed_ = job_.open_feed(first_iteration_);
   loop_start_ = line_begin_ = Clock::now();
+}
+
+// With changed lengths (--allow-change) a stage that the checkpoint has left may count as unfinished again.
+void Training::refuse_to_go_back() const {
+  for (Stage stage : job_.config().stage_list()) {
+    if (is_finished(stage)) continue;
+    check(last_saved_ < 0 || stage >= networks_.stage(), ErrorKind::kConfig,
+          fmt::format("the checkpoint lies in {}: a run cannot go back to {}", name(networks_.stage()),
+                      name(stage)),
+          "give another --run folder");
+    return;
+  }
 }
 
 int64_t Training::stage_begin(Stage stage) const {
@@ -182,6 +195,8 @@ double Training::save_if_due() {
 }
 
 void Training::save() {
+  if (metrics_)
+    metrics_->sync();  // a checkpoint's iterations must not be missing in them after a crash of the host
   save_checkpoint(store_, job_.mesh(), experiment_hash_, networks_, counters_);
   last_saved_ = counters_.iteration;
   if (job_.trainers().rank() != 0) return;
@@ -189,6 +204,7 @@ void Training::save() {
   try {
     store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every}, counters_.iteration);
   } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kIo) throw;
     log_warning("old checkpoints stay where they are: {}", e.what());
   }
 }

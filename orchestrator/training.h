@@ -41,6 +41,7 @@ class Training {
   using Clock = std::chrono::steady_clock;
 
   int64_t stage_begin(workers::Stage stage) const;  ///< iterations before it
+  void refuse_to_go_back() const;
   void count(const workers::IterationReport& report);
   void quarantine(const workers::IterationReport& report);
   void refuse_divergence(const workers::IterationReport& report) const;

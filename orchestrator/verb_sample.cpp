@@ -68,7 +68,7 @@ void write_output(const std::filesystem::path& folder, const data::DataSet& trai
     const data::Sample& row = prompts.rows[static_cast<size_t>(i)];
     writer.write(i, {samples[i], row.text, row.text_length, row.prompt});
   }
-  writer.write_negative_text(trained_on.negative_text());
+  if (header.has_negative_text) writer.write_negative_text(trained_on.negative_text());
   writer.finish();
   const auto pictures = LatentPictures::make(header);
   if (!pictures) return;

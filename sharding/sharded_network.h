@@ -65,8 +65,8 @@ class ShardedNetwork {
   /// Index of the unit called `name`. Throws kInternal when there is none.
   int unit(const std::string& name) const;
 
-  /// Tensors of a unit's parameters in the order and shapes of its spec, valid until this object is destroyed
-  /// or another network gathers into the same buffers, which is not noticed. Writing to them is not allowed.
+  /// Tensors of a unit's parameters in the order and shapes of its spec, valid until this
+  /// object is destroyed. Writing to them is not allowed.
   class Gathered {
    public:
     Gathered(ShardedNetwork& network, std::vector<at::Tensor> tensors)
@@ -80,7 +80,8 @@ class ShardedNetwork {
     ShardedNetwork* network_;
   };
 
-  /// Throws kInternal while another Gathered of this network lives. Collective over: the shard group.
+  /// Throws kInternal while a unit of any network that shares the buffers is gathered.
+  /// Collective over: the shard group.
   Gathered gather(int unit);
 
   /// Adds the sum of `gradients` over the shard group to the unit's gradient shard. `gradients`: one for each

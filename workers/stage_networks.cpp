@@ -1,7 +1,5 @@
 #include "workers/stage_networks.h"
 
-#include <spdlog/fmt/fmt.h>
-
 #include "base/error.h"
 #include "base/safetensors.h"
 #include "model/weights_file.h"
@@ -91,10 +89,8 @@ void StageNetworks::start_from_teacher(NetworkRole role) {
 }
 
 void StageNetworks::enter(Stage stage) {
-  check(!has(NetworkRole::kFake) && !(stage == Stage::kTeacher && has(NetworkRole::kStudent)),
-        ErrorKind::kConfig,
-        fmt::format("the checkpoint lies in {}: a run cannot go back to {}", name(stage_), name(stage)),
-        "give another --run folder");
+  ensure(!has(NetworkRole::kFake) && !(stage == Stage::kTeacher && has(NetworkRole::kStudent)),
+         "stages follow each other in their order");
   const double decay = optimizer_of(stage).ema;
   stage_ = stage;
   if (stage == Stage::kTeacher) {

@@ -59,6 +59,7 @@ def data_files():
         check(not (place.path / "run").exists(), "a refused start leaves no run folder")
         place.run(2, place.path / "run", TEACHER, "--teacher.iterations=2", "--teacher.condition_drop=0", "--sampler.cfg=1",
                   data=unguided)
+        place.run(2, None, "--weights", place.path / "run", "--count", 2, "--output", place.path / "out", verb="sample")
 
 
 def models_that_do_not_fit():
@@ -139,6 +140,17 @@ def other_experiment():
         check((stranger / "thesis.txt").read_text() == "precious", "a foreign folder was touched")
 
 
+def back_to_an_earlier_stage():
+    with Workplace() as place:
+        run, words = place.path / "run", ["--run.stages=stage1,stage2", "--stage1.iterations=2", "--stage2.iterations=5"]
+        place.run(2, run, *words)
+        before = contents(run)
+        longer = [*words, "--stage1.iterations=4", "--allow-change", "stage1.iterations"]
+        output = expect(place, 78, "cannot go back", *longer)
+        check("stage1" in output and contents(run) == before, "the refused start changed the run")
+        check("RESUMED step 7" in place.run(2, run, *words), "the first command does not go on any more")
+
+
 def command_line():
     for words, code, text in ((["trian"], 64, "train"), (["train", "--nonsense"], 64, "nonsense"), (["data", "check"], 64, "data")):
         result = subprocess.run([str(TMD), *words], env={**os.environ, **MPI_ENV}, capture_output=True, text=True, timeout=120)
@@ -149,4 +161,5 @@ def command_line():
 
 if __name__ == "__main__":
     sys.exit(main({f.__name__: f for f in (data_files, models_that_do_not_fit, samples_that_are_broken, configuration,
-                                           lone_rank_under_an_allocation, other_experiment, command_line)}))
+                                           lone_rank_under_an_allocation, other_experiment, back_to_an_earlier_stage,
+                                           command_line)}))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TMD = pathlib.Path(os.environ.get("TMD", ROOT / "build/release/tmd"))
@@ -98,7 +99,8 @@ class Workplace:
 
 
 def size_on_disk(folder):
-    return sum(path.stat().st_blocks * 512 for path in pathlib.Path(folder).rglob("*"))
+    """Bytes that the files take in pages of 4096."""
+    return sum((path.stat().st_size + 4095) // 4096 * 4096 + 4096 for path in pathlib.Path(folder).rglob("*"))
 
 
 def after_iteration(iteration, action):
@@ -128,6 +130,8 @@ def on_small_disk(run, free_bytes, command, meanwhile=""):
         cp -a "$disk/kept/." "$run/"
         rm -rf "$disk"
         exit $code"""
+    probe = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True, text=True)
+    check(probe.returncode == 0, f"a small disk needs mount namespaces, which this system refuses: {probe.stderr}")
     size = size_on_disk(run) + free_bytes
     return ["unshare", "--map-root-user", "--mount", "bash", "-c", script, "small-disk", str(run), str(size),
             meanwhile or "true", *command]
@@ -165,4 +169,7 @@ def main(cases):
         except Failure as failure:
             failed += 1
             print(f"FAILED  {name}: {failure}", flush=True)
+        except Exception:  # the other cases still tell something
+            failed += 1
+            print(f"FAILED  {name}:\n{traceback.format_exc()}", flush=True)
     return 1 if failed else 0

@@ -5,7 +5,7 @@ function(tmd_e2e_test name script)
   add_test(NAME e2e/${name}
     COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${script}.py ${arg_CASES}
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(e2e/${name} PROPERTIES TIMEOUT 3600 LABELS "e2e;${arg_LABELS}" PROCESSORS 2
+  set_tests_properties(e2e/${name} PROPERTIES TIMEOUT 3600 LABELS "e2e;${arg_LABELS}" PROCESSORS 2 RUN_SERIAL ON
     ENVIRONMENT "TMD=$<TARGET_FILE:tmd>")
 endfunction()
 

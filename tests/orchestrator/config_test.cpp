@@ -75,6 +75,7 @@ TEST(Config, contradictions_are_refused) {
   expect_refused({"--model.head_dim=7"}, "even");
   expect_refused({"--method.head_blocks=30"}, "backbone");
   expect_refused({"--method.feature_blocks=3,40"}, "block 40");
+  expect_refused({"--run.stages=stage1", "--stage1.objective=tm"}, "method.name = tm");
   expect_refused({"--method.feature_blocks=5,5"}, "ascend");
   expect_refused({"--stage2.gan_weight=0", "--stage2.r1_weight=1"}, "discriminator");
   expect_refused({"--model.kind=mlp"}, "gan_weight");
