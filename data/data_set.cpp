@@ -101,23 +101,23 @@ std::string DataSet::sample_name(int64_t index) const {
   return files_[at.file].sample_name(at.row);
 }
 
-ReadResult DataSet::read(int64_t index) {
+ReadResult DataSet::read(int64_t index, WithPrompt prompt) {
   try {
-    return read_once(index);
+    return read_once(index, prompt);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kInternal) throw;
   }
   // A passing fault of the file system must not change which samples a run sees: unreadable is what fails
   // twice.
   try {
-    return read_once(index);
+    return read_once(index, prompt);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kInternal) throw;
     return BadSample{sample_name(index), fmt::format("cannot be read: {}", error.what())};
   }
 }
 
-ReadResult DataSet::read_once(int64_t index) {
+ReadResult DataSet::read_once(int64_t index, WithPrompt prompt) {
   const SamplePlace at = place(index);
   const LatentFile& file = files_[at.file];
   const auto bad = [&](std::string problem) {
@@ -129,7 +129,7 @@ ReadResult DataSet::read_once(int64_t index) {
     if (stored != computed)
       return bad(fmt::format("checksum {:016x} stored, {:016x} computed", stored, computed));
   }
-  Sample sample = file.convert(at.row, scratch_);
+  Sample sample = file.convert(at.row, scratch_, prompt);
   std::string problem = problem_of(sample);
   if (!problem.empty()) return bad(std::move(problem));
   return sample;

@@ -48,7 +48,7 @@ class DataSet {
   /// Reads and verifies: checksum (when the file is sealed), finite values, text length within [0, S], zero
   /// rows beyond it. What is wrong with a sample, or the error of reading it twice, is returned and not
   /// thrown. The tensors own their memory. Throws kInternal outside [0, size()).
-  ReadResult read(int64_t index);
+  ReadResult read(int64_t index, WithPrompt prompt = WithPrompt::kYes);
 
   bool has_negative_text() const { return header().has_negative_text; }
   /// Of the first file; read anew each time. Throws as LatentFile::negative_text.
@@ -60,7 +60,7 @@ class DataSet {
   uint64_t data_hash() const;
 
  private:
-  ReadResult read_once(int64_t index);
+  ReadResult read_once(int64_t index, WithPrompt prompt);
 
   std::vector<LatentFile> files_;
   std::vector<int64_t> begins_;  // global index of each file's first sample

@@ -69,12 +69,12 @@ void LatentFile::read_stored(int64_t index, StoredSample& out) const {
   text_.read_rows(index, 1, out.text);
 }
 
-Sample LatentFile::convert(int64_t index, const StoredSample& stored) const {
+Sample LatentFile::convert(int64_t index, const StoredSample& stored, WithPrompt prompt) const {
   Sample sample;
   if (latents_) sample.latent = float_tensor(stored.latent, header_.latent_type, header_.latent_shape);
   sample.text = float_tensor(stored.text, header_.text_type, header_.text_shape);
   sample.text_length = text_lengths_[index];
-  if (prompts_) sample.prompt = prompts_->read_strings(index, 1)[0];
+  if (prompts_ && prompt == WithPrompt::kYes) sample.prompt = prompts_->read_strings(index, 1)[0];
   return sample;
 }
 

@@ -40,7 +40,7 @@ class LatentFile {
   void read_stored(int64_t index, StoredSample& out) const;
   /// `stored`, read for `index`, as float32 tensors that own their memory; the prompt is read from the file.
   /// Throws kIo when it cannot be, kInternal when `stored` has another size.
-  Sample convert(int64_t index, const StoredSample& stored) const;
+  Sample convert(int64_t index, const StoredSample& stored, WithPrompt prompt = WithPrompt::kYes) const;
   /// Both of the above.
   Sample read_sample(int64_t index) const;
 

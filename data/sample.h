@@ -8,6 +8,10 @@
 namespace tmd::data {
 
 /// One training sample, or one prompt when `latent` is undefined.
+/// Whether a sample comes with its prompt: training does without, and HDF5 takes longer for the text than for
+/// a small latent.
+enum class WithPrompt { kYes, kNo };
+
 struct Sample {
   at::Tensor latent;        // [C, T, H, W] float32, normalised; undefined in a list of prompts
   at::Tensor text;          // [S, E] float32, rows beyond text_length are zero

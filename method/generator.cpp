@@ -9,10 +9,15 @@ at::Tensor inner_flow(StudentNetwork& student, const StudentNetwork::MainFeature
   const auto batch_of = [&y_1](double value) { return at::full({y_1.size(0)}, value, at::kDouble); };
   at::Tensor y = y_1;
   for (size_t j = grid_s.size() - 1; j >= 1; --j) {
-    const double r = grid_s[velocity == InnerVelocity::kAverage ? j - 1 : j];
-    const at::Tensor head = student.head(y, batch_of(grid_s[j]), batch_of(r), m);
     const double step = grid_s[j] - grid_s[j - 1];
-    y = y - step * (y_1 - head);
+    at::Tensor head;
+    if (velocity == InnerVelocity::kAverage) {
+      head = student.head(y, batch_of(grid_s[j]), batch_of(grid_s[j - 1]), m);
+      y = y - step * (y_1 - head);
+    } else {
+      head = student.head(y, batch_of(grid_s[j]), batch_of(grid_s[j]), m);
+      y = y - step / grid_s[j] * (y - head);
+    }
     if (trace) {
       trace->heads.push_back(head.detach());
       trace->states.push_back(y.detach());

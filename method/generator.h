@@ -32,16 +32,17 @@ struct InnerTrace {
   std::vector<at::Tensor> states;  ///< N tensors Z, y after each step, detached
 };
 
-/// What the head was trained to estimate: average velocities from s to r (MeanFlow), or, after plain
-/// transition matching, only the instantaneous ones at r = s.
+/// What the head was trained for: average velocities y_1 - head(y_s, s, r) of MeanFlow (TMD Eq. 14), or,
+/// after plain transition matching, only E[y | y_s] = head(y_s, s, s), whose inner velocity is (y_s - head) /
+/// s.
 enum class InnerVelocity { kAverage, kInstantaneous };
 
-/// Rolls the flow head out on a grid 0 = s_0 < ... < s_N (TMD Eq. 12 to 15, Algorithms 1 and 2):
-///   y <- y_1;  for j = N .. 1:  y <- y - (s_j - s_{j-1}) (y_1 - head(y, s_j, r; m)),  r = s_{j-1}
-/// With InnerVelocity::kInstantaneous r = s_j: Euler steps of the inner flow.
-/// The minus sign is the one that follows from Eq. 5, 7 and 8; Eq. 13 prints plus. Gradients flow through all
-/// steps and into m. y_1 Z, `grid_s` the N + 1 points in ascending order; returns y_hat, Z of the type of
-/// y_1, in which the steps are computed. Appends to `trace` unless it is null.
+/// Rolls the flow head out on a grid 0 = s_0 < ... < s_N of N + 1 points (TMD Eq. 12 to 15, Algorithms 1 and
+/// 2):
+///   y <- y_1;  for j = N .. 1:  y <- y - (s_j - s_{j-1}) (y_1 - head(y, s_j, s_{j-1}; m))
+/// The minus sign is the one that follows from Eq. 5, 7 and 8; Eq. 13 prints plus. With kInstantaneous Euler
+/// steps of the inner flow:  y <- y - (s_j - s_{j-1}) (y - head(y, s_j, s_j; m)) / s_j. y_1 Z -> y_hat Z.
+/// Gradients flow through all steps. `trace` is appended to; null: none.
 at::Tensor inner_flow(StudentNetwork& student, const StudentNetwork::MainFeature& m, const at::Tensor& y_1,
                       const std::vector<double>& grid_s, InnerVelocity velocity = InnerVelocity::kAverage,
                       InnerTrace* trace = nullptr);

@@ -17,7 +17,7 @@ struct MlpConfig {
   int64_t values = 2;  ///< numbers per sample, C*T*H*W of the latent
   int64_t width = 64;
   int64_t hidden_layers = 3;
-  int64_t freq_dim = 16;  ///< size of the time sinusoid
+  int64_t freq_dim = 16;  ///< size of the time sinusoid, whose fastest wave turns by 20 over the times
 };
 
 struct MlpWeights {

@@ -68,7 +68,6 @@ void check_teacher(const std::filesystem::path& path) {
 
 void add_videos(const DemoTable& table, DemoResult& result) {
   result.pictures_title = "same prompts, same noise";
-  result.picture_headings = {"sample"};
   for (int64_t i = 0; i < kShown; ++i) result.pictures.push_back({std::to_string(i + 1), {}});
   for (const EvaluationRow& row : table.rows()) {
     result.picture_headings.push_back(row.name);

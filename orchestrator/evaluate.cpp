@@ -21,7 +21,8 @@ double effective_nfe(const configs::Config& config, const Contender& contender) 
   const workers::MethodOptions& method = config.stages.method;
   if (!workers::is_decoupled(method.name)) return steps;
   const workers::NetworkPlan plan = configs::network_plan(config);
-  return method::effective_nfe(static_cast<int>(contender.steps), static_cast<int>(method.inner_steps),
+  const int64_t inner_steps = contender.inner_steps > 0 ? contender.inner_steps : method.inner_steps;
+  return method::effective_nfe(static_cast<int>(contender.steps), static_cast<int>(inner_steps),
                                static_cast<int>(plan.head_blocks()), static_cast<int>(plan.layers()));
 }
 
@@ -60,6 +61,7 @@ EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evalua
     check(run.student() != nullptr, ErrorKind::kConfig, "the run has no student yet");
     workers::MethodOptions method = config.stages.method;
     method.outer_steps = contender.steps;
+    if (contender.inner_steps > 0) method.inner_steps = contender.inner_steps;
     row.samples = sample_student(job.plan(), *run.student(), method, request, progress);
   }
   row.seconds_per_sample = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /

@@ -14,7 +14,8 @@ namespace tmd::orchestrator {
 struct Contender {
   std::string name;  ///< "teacher-50", "TMD-N2 M=2"
   bool is_teacher = false;
-  int64_t steps = 0;  ///< of the teacher, or M of the student
+  int64_t steps = 0;        ///< of the teacher, or M of the student
+  int64_t inner_steps = 0;  ///< N of the student; 0 = as it was trained
 };
 
 /// One row of the table.

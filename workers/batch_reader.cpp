@@ -76,7 +76,7 @@ void BatchReader::read_row(Batch& batch, int64_t row) {
                                         : data::replacement_at(plan_.seed, samples, position, attempt);
     const auto met = std::span(batch.bad).subspan(met_before);
     if (std::ranges::find(met, sample, &BadSample::sample) != met.end()) continue;
-    data::ReadResult result = data_set_.read(sample);
+    data::ReadResult result = data_set_.read(sample, data::WithPrompt::kNo);
     if (const auto* good = std::get_if<data::Sample>(&result)) {
       copy_row(good->latent, batch.latents, row);
       copy_row(good->text, batch.text, row);

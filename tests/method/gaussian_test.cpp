@@ -116,6 +116,33 @@ TEST(GaussianInnerLoop, exact_head_lands_on_the_posterior_for_every_step_count) 
   EXPECT_GT(std::abs(wrong_sign.mean().item<double>() - mean), 1.0) << "this test can tell the signs apart";
 }
 
+// Plain transition matching: the head is E[y | y_s], and Euler steps of its flow contract by the same table
+// as those of the outer flow.
+TEST(GaussianInnerLoop, instantaneous_steps_have_the_closed_form_contraction) {
+  const double mean = 1.5;
+  const std::vector<std::pair<double, std::vector<double>>> table = {
+      {0.25, {0.000, 0.235, 0.544, 0.757, 0.958}}, {2.0, {0.000, 0.400, 0.681, 0.830, 0.971}}};
+  const int steps[] = {1, 2, 4, 8, 50};
+  for (const auto& [sd, ratios] : table) {
+    test::FormulaStudent student([mean, sd = sd](const auto& y_s, const auto& s, const auto&, const auto&) {
+      const auto slope = (1 - s) * sd * sd / ((1 - s).square() * sd * sd + s.square());
+      return mean + slope * (y_s - (1 - s) * mean);
+    });
+    for (size_t i = 0; i < ratios.size(); ++i) {
+      std::vector<double> grid;  // uniform, to pure noise
+      for (int k = 0; k <= steps[i]; ++k) grid.push_back(static_cast<double>(k) / steps[i]);
+      // The map is affine: the images of 0 and 1 tell its mean and its contraction.
+      const at::Tensor zero = at::zeros({1, 1, 1, 1, 1}, at::kDouble), one = at::ones_like(zero);
+      const auto rolled = [&](const at::Tensor& y_1) {
+        return inner_flow(student, {y_1, {}}, y_1, grid, InnerVelocity::kInstantaneous)
+            .template item<double>();
+      };
+      EXPECT_NEAR(rolled(zero), mean, 1e-9) << "sd " << sd << " steps " << steps[i];
+      EXPECT_NEAR((rolled(one) - rolled(zero)) / sd, ratios[i], 6e-4) << "sd " << sd << " steps " << steps[i];
+    }
+  }
+}
+
 // Outer and inner loop together, through the product's generator and sampler: the head is the exact average
 // velocity of y | x_t, so that every M and N gives the data's distribution.
 TEST(GaussianBothLoops, exact_head_gives_the_data_for_every_outer_and_inner_step_count) {
