@@ -19,10 +19,10 @@ constexpr int64_t kPoints = 16384, kSamples = 8192, kConsoleEvery = 500, kPlotte
 
 const std::vector<DemoMetric>& metrics() {
   static const std::vector<DemoMetric> list = {
-      {"sliced_w2", "sliced W2", 1, 3, Better::kLess, 0.05},
+      {"sliced_w2", "sliced W2", 1, 3, Better::kLess, 0.15},
       {"modes_covered", "modes of 8", 1, 0, Better::kMore, 0},
       {"mode_tv", "mode TV", 1, 3, Better::kLess, 0.05},
-      {"junk", "junk %", 100, 2, Better::kLess, 0.02},
+      {"junk", "junk %", 100, 2, Better::kLess, 0.12},
   };
   return list;
 }

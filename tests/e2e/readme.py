@@ -15,6 +15,7 @@ SHOWN = {
     "shapes": [("joint", 100, 1), ("frechet", 1, 2), ("coverage", 100, 1), ("position_entropy_ratio", 1, 2),
                ("residual", 1, 2), ("speed_ratio", 1, 2)],
 }
+TITLES = {"mixture": "    2-D mixture of 8 Gaussians", "shapes": "    Moving shapes with captions"}
 SHORT_RUN = ["--teacher.iterations=2", "--stage1.iterations=2", "--stage2.iterations=5", "--sampler.steps=2"]
 # Commands that another test runs, or that run this one.
 RUN_ELSEWHERE = {"scripts/demo": "e2e/demo", "scripts/test": "what runs all tests", "scripts/test --full": "the same"}
@@ -54,8 +55,9 @@ def every_command_runs():
 def tables_show_the_reference():
     reference = json.loads((ROOT / "configs/demo-reference.json").read_text())["parts"]
     for part, metrics in SHOWN.items():
+        table = README[README.index(TITLES[part]):].split("\n\n")[0].splitlines()
         for row, values in reference[part].items():
-            line = next((line for line in README.splitlines() if line.strip().startswith(row + "  ")), None)
+            line = next((line for line in table if line.strip().startswith(row + "  ")), None)
             check(line is not None, f"the README has no row '{row}' of the {part}")
             shown = re.findall(r"\(([-\d.]+)\)", line)
             expected = [f"{factor * values[key]:.{digits}f}" for key, factor, digits in metrics]
