@@ -3,14 +3,12 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/safetensors.h"
 #include "data/toy_file.h"
 #include "model/weights_file.h"
 #include "orchestrator/demo.h"
 #include "orchestrator/pictures.h"
-#include "orchestrator/png_file.h"
 #include "orchestrator/webp_file.h"
 
 namespace tmd::orchestrator {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <span>
+#include <utility>
 
 #include "base/error.h"
 #include "base/folder.h"
@@ -29,9 +30,10 @@ DemoStage::DemoStage(comm::Communicator& world, const DemoOptions& options,
     check(std::filesystem::exists(options_.configs / "demo-mixture.ini"), ErrorKind::kUsage,
           fmt::format("{} has no demo-mixture.ini", options_.configs.string()),
           "run scripts/demo, start from the top folder of the project, or give --configs DIR");
-    reference_ = DemoReference(options_.configs / "demo-reference.json");
+    DemoReference reference(options_.configs / "demo-reference.json");
+    if (!options_.quick) reference_ = std::move(reference);
     create_folders(options_.folder);
-    clock_ = std::make_unique<DemoClock>(options_.quick ? DemoReference() : reference_, phases);
+    clock_ = std::make_unique<DemoClock>(reference_, phases);
     report_ = std::make_unique<HtmlReport>("tmd demo");
   });
 }

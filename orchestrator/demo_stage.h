@@ -36,7 +36,7 @@ class DemoStage {
   const DemoOptions& options() const { return options_; }
   bool is_first_rank() const { return world_.rank() == 0; }
   std::filesystem::path file(const std::string& name) const { return options_.folder / name; }
-  const DemoReference& reference() const { return reference_; }  ///< rank 0
+  const DemoReference& reference() const { return reference_; }  ///< rank 0; empty in a quick demo
 
   /// Begins a planned phase and says so, with the time left. Throws kInternal for another one. Rank 0;
   /// nothing happens on the others, as in `say`.
