@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -13,6 +12,7 @@
 #include <spdlog/fmt/ranges.h>
 
 #include "base/error.h"
+#include "base/strict_json.h"
 
 namespace tmd {
 namespace {
@@ -40,25 +40,6 @@ std::optional<uint64_t> packed_bytes(std::span<const int64_t> shape, uint64_t bi
   }
   if (total % 8 != 0) return {};
   return total / 8;
-}
-
-/// Parses and refuses names that stand twice in one object: the parser alone would keep the last one.
-nlohmann::json parse_strictly(std::string_view text, const std::string& file) {
-  using Json = nlohmann::json;
-  std::vector<std::set<std::string>> names;
-  auto watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) names.emplace_back();
-    if (event == Json::parse_event_t::object_end) names.pop_back();
-    if (event == Json::parse_event_t::key && !names.back().insert(value.get<std::string>()).second) {
-      refuse(file, fmt::format("the name \"{}\" stands twice in the header", value.get<std::string>()));
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, watch);
-  } catch (const Json::exception& error) {
-    refuse(file, fmt::format("the header is not JSON: {}", error.what()));
-  }
 }
 
 std::vector<uint64_t> unsigned_list(const nlohmann::json& entry, const char* key, const std::string& file,
@@ -192,7 +173,7 @@ std::optional<uint64_t> safetensors_bits(std::string_view dtype) {
 SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_bytes,
                                            const std::string& file) {
   if (!json.starts_with('{')) refuse(file, "the header does not begin with \"{\"");
-  const nlohmann::json parsed = parse_strictly(json, file);
+  const nlohmann::json parsed = parse_strict_json(json, "the header of " + file);
   SafetensorsHeader header;
   for (const auto& [name, value] : parsed.items()) {
     if (name == kMetadataKey) {

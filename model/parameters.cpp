@@ -20,7 +20,11 @@ void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::s
 }
 
 at::Tensor apply(const LinearWeights& linear, const at::Tensor& x) {
-  return at::linear(x, linear.weight, linear.bias);
+  return at::linear(x.to(linear.weight.scalar_type()), linear.weight, linear.bias);
+}
+
+LinearWeights cast(const LinearWeights& linear, at::ScalarType type) {
+  return {linear.weight.to(type), linear.bias.to(type)};
 }
 
 void Declaration::operator()(at::Tensor& slot, sharding::ParamSpec spec) {

@@ -20,6 +20,21 @@ class ParameterVisitor {
   virtual void operator()(at::Tensor& slot, sharding::ParamSpec spec) = 0;
 };
 
+/// Hands everything on to another visitor, marked as wide: these parameters stay in float32 where the network
+/// computes in bfloat16.
+class WideParameters : public ParameterVisitor {
+ public:
+  /// Keeps a reference to `visitor`.
+  explicit WideParameters(ParameterVisitor& visitor) : visitor_(visitor) {}
+  void operator()(at::Tensor& slot, sharding::ParamSpec spec) override {
+    spec.wide = true;
+    visitor_(slot, std::move(spec));
+  }
+
+ private:
+  ParameterVisitor& visitor_;
+};
+
 struct LinearWeights {
   at::Tensor weight;  ///< [out, in]
   at::Tensor bias;    ///< [out]
@@ -33,8 +48,12 @@ void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::s
 void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out,
                   int64_t in, sharding::Initialiser weight);
 
-/// `linear.weight` applied to the last dimension of `x`, plus the bias: [..., in] -> [..., out].
+/// `linear.weight` applied to the last dimension of `x`, plus the bias: [..., in] -> [..., out]. Computed in
+/// the type of the weights, which is that of the result.
 at::Tensor apply(const LinearWeights& linear, const at::Tensor& x);
+
+/// Both tensors in `type`, shared where they have it.
+LinearWeights cast(const LinearWeights& linear, at::ScalarType type);
 
 /// Runs `visit(visitor, weights)` on a throw-away struct and returns what it declared, in order.
 template <class Weights, class Visit>

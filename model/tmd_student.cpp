@@ -16,10 +16,12 @@ void visit(ParameterVisitor& visitor, FusionWeights& fusion, const TmdStudentCon
   const int64_t width = wan.width();
   // The last two layers start at zero, so that the head starts blind to s - r; the first may not, or no
   // gradient would ever reach the branch.
-  visit_linear(visitor, fusion.delta_in, "tmd.delta_embedding.0", width, wan.freq_dim,
+  WideParameters wide_visitor(visitor);
+  visit_linear(wide_visitor, fusion.delta_in, "tmd.delta_embedding.0", width, wan.freq_dim,
                Initialiser::normal(0.02));
-  visit_linear(visitor, fusion.delta_out, "tmd.delta_embedding.2", width, width, Initialiser::constant(0));
-  visit_linear(visitor, fusion.delta_projection, "tmd.delta_projection.1", 6 * width, width,
+  visit_linear(wide_visitor, fusion.delta_out, "tmd.delta_embedding.2", width, width,
+               Initialiser::constant(0));
+  visit_linear(wide_visitor, fusion.delta_projection, "tmd.delta_projection.1", 6 * width, width,
                Initialiser::constant(0));
   if (config.fusion == Fusion::kConcat) {
     visit_linear(visitor, fusion.concat, "tmd.fusion.concat", width, 2 * width,
@@ -28,14 +30,14 @@ void visit(ParameterVisitor& visitor, FusionWeights& fusion, const TmdStudentCon
   }
   visit_linear(visitor, fusion.ffn_in, "tmd.fusion.ffn.0", wan.ffn, width);
   visit_linear(visitor, fusion.ffn_out, "tmd.fusion.ffn.2", width, wan.ffn);
-  visitor(fusion.modulation, {"tmd.fusion.modulation",
-                              {1, 3, width},
-                              Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
-  visitor(fusion.gate, {"tmd.fusion.gate",
-                        {1},
-                        Initialiser::constant(config.gate_start),
-                        config.gate_lr_multiplier,
-                        /*weight_decay=*/false});
+  wide_visitor(fusion.modulation, {"tmd.fusion.modulation",
+                                   {1, 3, width},
+                                   Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
+  wide_visitor(fusion.gate, {"tmd.fusion.gate",
+                             {1},
+                             Initialiser::constant(config.gate_start),
+                             config.gate_lr_multiplier,
+                             /*weight_decay=*/false});
 }
 
 std::vector<sharding::UnitSpec> tmd_student_units(const TmdStudentConfig& config) {
@@ -53,13 +55,13 @@ at::Tensor gated_fusion(const FusionWeights& w, const WanConfig& wan, const at::
   const std::vector<at::Tensor> mod = (w.modulation + e6.narrow(1, 3, 3)).split(1, 1);  // shift, scale, gate
   const at::Tensor hidden =
       at::gelu(apply(w.ffn_in, modulated_norm(patches, mod[0], mod[1], wan.epsilon)), "tanh");
-  const at::Tensor z = at::addcmul(patches, mod[2], apply(w.ffn_out, hidden));
+  const at::Tensor z = at::addcmul(patches, mod[2], wide(apply(w.ffn_out, hidden)));
   return at::lerp(m, z, at::sigmoid(w.gate));
 }
 
 // TMD App. B.3
 at::Tensor concat_fusion(const FusionWeights& w, const at::Tensor& m, const at::Tensor& patches) {
-  return apply(w.concat, at::cat({m, patches}, 2));
+  return wide(apply(w.concat, at::cat({m, patches}, 2)));
 }
 
 }  // namespace
@@ -88,7 +90,7 @@ WanStream TmdStudent::fuse(const at::Tensor& y_s, const at::Tensor& inner_time, 
     return Tensors{fused, temb + delta, e6 + project_time(w.delta_projection, delta)};
   };
   sharding::ShardedNetwork& net = network();
-  const at::Tensor waves = sinusoid(inner_step, config_.wan.freq_dim).to(net.type());
+  const at::Tensor waves = sinusoid(inner_step, config_.wan.freq_dim).to(net.wide_type());
   Tensors out = run_unit(net, net.unit("fusion"), weight_gradients, function,
                          {m.tokens, inner.tokens, inner.temb, inner.e6, waves});
   return {out[0], out[1], out[2], m.context};

@@ -19,8 +19,9 @@ void visit_attention(ParameterVisitor& visitor, AttentionWeights& attention, con
   visit_linear(visitor, attention.k, name + ".k", width, width);
   visit_linear(visitor, attention.v, name + ".v", width, width);
   visit_linear(visitor, attention.o, name + ".o", width, width);
-  visitor(attention.norm_q, {name + ".norm_q.weight", {width}, Initialiser::constant(1)});
-  visitor(attention.norm_k, {name + ".norm_k.weight", {width}, Initialiser::constant(1)});
+  WideParameters wide_visitor(visitor);
+  wide_visitor(attention.norm_q, {name + ".norm_q.weight", {width}, Initialiser::constant(1)});
+  wide_visitor(attention.norm_k, {name + ".norm_k.weight", {width}, Initialiser::constant(1)});
 }
 
 at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
@@ -28,9 +29,9 @@ at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
 }
 
 at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
-                          const at::Tensor& rotations) {
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon);
-  const at::Tensor k = rms_norm(apply(w.k, x), w.norm_k, config.epsilon);
+                          const at::Tensor& rotations, at::ScalarType stream) {
+  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon, stream);
+  const at::Tensor k = rms_norm(apply(w.k, x), w.norm_k, config.epsilon, stream);
   const at::Tensor v = apply(w.v, x);
   return apply(w.o, attention(apply_rope(split_heads(q, config), rotations),
                               apply_rope(split_heads(k, config), rotations), split_heads(v, config)));
@@ -38,9 +39,9 @@ at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, co
 
 // All text rows are keys, those behind the text's end too: Wan has no mask there.
 at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
-                           const at::Tensor& context) {
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon);
-  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, config.epsilon);
+                           const at::Tensor& context, at::ScalarType stream) {
+  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon, stream);
+  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, config.epsilon, stream);
   const at::Tensor v = apply(w.v, context);
   return apply(w.o, attention(split_heads(q, config), split_heads(k, config), split_heads(v, config)));
 }
@@ -50,12 +51,13 @@ at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, c
 void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& config,
            const std::string& prefix) {
   const int64_t width = config.width();
-  visitor(block.modulation, {prefix + ".modulation",
-                             {1, 6, width},
-                             Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
+  WideParameters wide_visitor(visitor);
+  wide_visitor(block.modulation, {prefix + ".modulation",
+                                  {1, 6, width},
+                                  Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
   visit_attention(visitor, block.self_attn, config, prefix + ".self_attn");
-  visitor(block.norm3_weight, {prefix + ".norm3.weight", {width}, Initialiser::constant(1)});
-  visitor(block.norm3_bias, {prefix + ".norm3.bias", {width}, Initialiser::constant(0)});
+  wide_visitor(block.norm3_weight, {prefix + ".norm3.weight", {width}, Initialiser::constant(1)});
+  wide_visitor(block.norm3_bias, {prefix + ".norm3.bias", {width}, Initialiser::constant(0)});
   visit_attention(visitor, block.cross_attn, config, prefix + ".cross_attn");
   visit_linear(visitor, block.ffn_in, prefix + ".ffn.0", config.ffn, width);
   visit_linear(visitor, block.ffn_out, prefix + ".ffn.2", width, config.ffn);
@@ -71,18 +73,19 @@ at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, con
                          BlockTrace* trace) {
   // rows: shift, scale, gate of the self-attention, then of the feed-forward; [B, 1, D] each
   const std::vector<at::Tensor> mod = (block.modulation + e6).split(1, 1);
-  const at::Tensor self =
-      self_attention(block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations);
-  at::Tensor out = at::addcmul(x, self, mod[2]);
+  const at::ScalarType stream = x.scalar_type();
+  const at::Tensor self = self_attention(
+      block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations, stream);
+  at::Tensor out = add_gated(x, self, mod[2]);
   const at::Tensor normed =
-      at::layer_norm(out, {config.width()}, block.norm3_weight, block.norm3_bias, config.epsilon);
-  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context);
+      at::layer_norm(wide(out), {config.width()}, block.norm3_weight, block.norm3_bias, config.epsilon);
+  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context, stream);
   out = out + cross;
   const at::Tensor hidden =
       at::gelu(apply(block.ffn_in, modulated_norm(out, mod[3], mod[4], config.epsilon)), "tanh");
   const at::Tensor feed_forward = apply(block.ffn_out, hidden);
   if (trace) *trace = {self, cross, feed_forward};
-  return at::addcmul(out, feed_forward, mod[5]);
+  return add_gated(out, feed_forward, mod[5]);
 }
 
 }  // namespace tmd::model

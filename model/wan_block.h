@@ -30,7 +30,11 @@ void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& conf
 /// x + the three sub-layers of a Wan2.1 block (Wan 2.5, 2.6): modulated self-attention with gate,
 /// cross-attention to the text (all S rows are keys), modulated feed-forward with gate.
 /// x [B, N, D], e6 [B, 6, D] time modulation, context [B, S, D], rotations [N, head_dim/2] complex
-/// (rope_rotations) -> [B, N, D]. Shapes are not checked.
+/// (rope_rotations) -> [B, N, D] in the type of x. Shapes are not checked.
+///
+/// With weights in bfloat16 the type of x decides where numbers are rounded: a float32 residual stream keeps
+/// sums, norms, modulation and rotations in float32 and rounds at matrix products only (the original under
+/// autocast), a bfloat16 stream also rounds after each sub-layer and in the q/k norm (diffusers; Wan 2.10).
 at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
                          const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations);
 

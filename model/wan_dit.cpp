@@ -28,16 +28,19 @@ void visit(ParameterVisitor& visitor, EmbedWeights& embed, const WanConfig& conf
   const Initialiser normal = Initialiser::normal(kEmbeddingStd);
   visit_linear(visitor, embed.text_in, "text_embedding.0", width, config.text_dim, normal);
   visit_linear(visitor, embed.text_out, "text_embedding.2", width, width, normal);
-  visit_linear(visitor, embed.time_in, "time_embedding.0", width, config.freq_dim, normal);
-  visit_linear(visitor, embed.time_out, "time_embedding.2", width, width, normal);
-  visit_linear(visitor, embed.time_projection, "time_projection.1", 6 * width, width);
+  WideParameters wide_visitor(visitor);
+  visit_linear(wide_visitor, embed.time_in, "time_embedding.0", width, config.freq_dim, normal);
+  visit_linear(wide_visitor, embed.time_out, "time_embedding.2", width, width, normal);
+  visit_linear(wide_visitor, embed.time_projection, "time_projection.1", 6 * width, width);
 }
 
 void visit(ParameterVisitor& visitor, HeadWeights& head, const WanConfig& config) {
   const int64_t width = config.width();
-  visitor(head.modulation,
-          {"head.modulation", {1, 2, width}, Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
-  visit_linear(visitor, head.head, "head.head", config.patch_values(), width, Initialiser::constant(0));
+  WideParameters wide_visitor(visitor);
+  wide_visitor(
+      head.modulation,
+      {"head.modulation", {1, 2, width}, Initialiser::normal(1 / std::sqrt(static_cast<double>(width)))});
+  visit_linear(wide_visitor, head.head, "head.head", config.patch_values(), width, Initialiser::constant(0));
 }
 
 at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& latent) {
@@ -60,7 +63,9 @@ at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const 
                         const at::Tensor& temb, const TokenGrid& grid) {
   const std::vector<at::Tensor> mod =
       (head.modulation + temb.unsqueeze(1)).split(1, 1);  // shift, scale [B, 1, D]
-  return unpatchify(apply(head.head, modulated_norm(x, mod[0], mod[1], config.epsilon)), grid);
+  const at::Tensor normed = modulated_norm(x, mod[0], mod[1], config.epsilon);
+  const bool narrow = x.scalar_type() == at::kBFloat16;
+  return unpatchify(apply(narrow ? cast(head.head, at::kBFloat16) : head.head, normed), grid);
 }
 
 std::vector<sharding::UnitSpec> wan_units(const WanConfig& config) {
@@ -74,34 +79,54 @@ std::vector<sharding::UnitSpec> wan_units(const WanConfig& config) {
   return units;
 }
 
+namespace {
+
+// Tokens, temb and e6; a stream in bfloat16 rounds the time embedding as well (Wan 2.10).
+Tensors embed_stream(const EmbedWeights& w, at::ScalarType stream, const at::Tensor& latent,
+                     const at::Tensor& waves) {
+  const at::Tensor temb = embed_time(w.time_in, w.time_out, waves).to(stream);
+  const LinearWeights projection =
+      stream == at::kBFloat16 ? cast(w.time_projection, stream) : w.time_projection;
+  return {embed_patches(w, latent).to(stream), temb, project_time(projection, temb)};
+}
+
+}  // namespace
+
+WanDit::WanDit(const WanConfig& config, sharding::ShardedNetwork& network,
+               std::optional<at::ScalarType> stream)
+    : config_(config), network_(network), stream_(stream.value_or(network.wide_type())) {}
+
 WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
                         bool weight_gradients) const {
   check(text.dim() == 3 && text.size(2) == config_.text_dim, ErrorKind::kData,
         fmt::format("text embeddings have {} features, the model takes {}", text.size(-1), config_.text_dim));
-  const auto function = [config = config_](std::span<const at::Tensor> params,
-                                           std::span<const at::Tensor> in) {
-    const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
-    const at::Tensor temb = embed_time(w.time_in, w.time_out, in[1]);
-    return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb),
-                   embed_text(w, in[2])};
-  };
   check(latent.size(1) == config_.channels, ErrorKind::kData,
         fmt::format("latents have {} channels, the model takes {}", latent.size(1), config_.channels));
-  const at::Tensor waves = sinusoid(time, config_.freq_dim).to(network_.type());
-  Tensors out = run_unit(network_, network_.unit("embed"), weight_gradients, function, {latent, waves, text});
+  const auto function = [config = config_, stream = stream_](std::span<const at::Tensor> params,
+                                                             std::span<const at::Tensor> in) {
+    const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
+    Tensors out = embed_stream(w, stream, in[0], in[1]);
+    out.push_back(embed_text(w, in[2]));
+    return out;
+  };
+  Tensors out = run_unit(network_, network_.unit("embed"), weight_gradients, function,
+                         {latent, time_waves(time), text});
   return {out[0], out[1], out[2], out[3]};
 }
 
 WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const {
-  const auto function = [config = config_](std::span<const at::Tensor> params,
-                                           std::span<const at::Tensor> in) {
+  const auto function = [config = config_, stream = stream_](std::span<const at::Tensor> params,
+                                                             std::span<const at::Tensor> in) {
     const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
-    const at::Tensor temb = embed_time(w.time_in, w.time_out, in[1]);
-    return Tensors{embed_patches(w, in[0]), temb, project_time(w.time_projection, temb)};
+    return embed_stream(w, stream, in[0], in[1]);
   };
-  const at::Tensor waves = sinusoid(time, config_.freq_dim).to(network_.type());
-  Tensors out = run_unit(network_, network_.unit("embed"), weight_gradients, function, {latent, waves});
+  Tensors out =
+      run_unit(network_, network_.unit("embed"), weight_gradients, function, {latent, time_waves(time)});
   return {out[0], out[1], out[2], {}};
+}
+
+at::Tensor WanDit::time_waves(const at::Tensor& time) const {
+  return sinusoid(time, config_.freq_dim).to(network_.wide_type());
 }
 
 at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid& grid,
@@ -124,7 +149,8 @@ at::Tensor WanDit::head(const WanStream& stream, const TokenGrid& grid, bool wei
     return Tensors{head_forward(w, config, in[0], in[1], grid)};
   };
   return run_unit(network_, network_.unit("head"), weight_gradients, function,
-                  {stream.tokens, stream.temb})[0];
+                  {stream.tokens, stream.temb})[0]
+      .to(network_.wide_type());
 }
 
 WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
@@ -148,7 +174,7 @@ WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time,
 at::Tensor WanDit::rotations(const TokenGrid& grid) const {
   if (!rotations_ || rotations_->first != grid) {
     rotations_ = std::make_unique<std::pair<TokenGrid, at::Tensor>>(
-        grid, rope_rotations(grid, config_.head_dim, network_.type()));
+        grid, rope_rotations(grid, config_.head_dim, network_.wide_type()));
   }
   return rotations_->second;
 }

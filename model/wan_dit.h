@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,13 +56,16 @@ struct WanStream {
 
 /// Runs the parts of a Wan transformer unit by unit over a sharded network that has wan_units (and maybe
 /// more). `weight_gradients` of each call: whether the parameters take part in the backward pass. Latents and
-/// text are in the network's type.
+/// text are in the network's wide type, and so is the output.
 /// Collective over: the shard group, for every call. Thread: one at a time (the rotations of the last grid
 /// are kept).
 class WanDit {
  public:
-  /// Keeps a reference to `network`, which must outlive it.
-  WanDit(const WanConfig& config, sharding::ShardedNetwork& network) : config_(config), network_(network) {}
+  /// Keeps a reference to `network`, which must outlive it. `stream`: type of the residual stream, the
+  /// network's wide type by default; bfloat16 for a network in bfloat16 rounds where diffusers does
+  /// (block_forward, Wan 2.10).
+  WanDit(const WanConfig& config, sharding::ShardedNetwork& network,
+         std::optional<at::ScalarType> stream = std::nullopt);
 
   const WanConfig& config() const { return config_; }
   sharding::ShardedNetwork& network() const { return network_; }
@@ -96,10 +100,12 @@ class WanDit {
                  const Request& request) const;
 
  private:
+  at::Tensor time_waves(const at::Tensor& time) const;
   at::Tensor rotations(const TokenGrid& grid) const;
 
   WanConfig config_;
   sharding::ShardedNetwork& network_;
+  at::ScalarType stream_;
   mutable std::unique_ptr<std::pair<TokenGrid, at::Tensor>> rotations_;  // of the last grid
 };
 

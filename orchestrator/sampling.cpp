@@ -51,7 +51,7 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
                           const configs::SamplerOptions& options, const SampleRequest& request,
                           const SampleProgress& progress) {
   const at::NoGradGuard no_grad;
-  const at::ScalarType type = teacher.type();
+  const at::ScalarType type = teacher.wide_type();
   const auto view = workers::velocity_view(plan, teacher, false);
   const auto sigmas = method::teacher_sigmas(static_cast<int>(options.steps), options.shift, options.grid);
   const method::GuidanceOptions guidance{.cfg = options.cfg, .model_time = options.model_time};
@@ -72,7 +72,7 @@ at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNet
                           const workers::MethodOptions& method, const SampleRequest& request,
                           const SampleProgress& progress) {
   const at::NoGradGuard no_grad;
-  const at::ScalarType type = student.type();
+  const at::ScalarType type = student.wide_type();
   workers::GeneratorView view(plan, method, student, false);
   const auto grid_t = method::student_grid(static_cast<int>(method.outer_steps), method.outer_shift);
   return sample_rows(

@@ -53,7 +53,7 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale) {
       const StepFactors factors{.decay = param.weight_decay ? 1 - lr * options.weight_decay : 1.0,
                                 .step_size = lr / (1 - std::pow(options.beta1, t)),
                                 .second_scale = 1 / std::sqrt(1 - std::pow(options.beta2, t))};
-      AT_DISPATCH_FLOATING_TYPES(network_.type(), "adamw", [&] {
+      AT_DISPATCH_FLOATING_TYPES(network_.wide_type(), "adamw", [&] {
         const int64_t at = segment.shard_offset;
         step_segment(shard.master.data_ptr<scalar_t>() + at, first_[unit].data_ptr<scalar_t>() + at,
                      second_[unit].data_ptr<scalar_t>() + at, shard.gradient.data_ptr<scalar_t>() + at,

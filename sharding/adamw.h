@@ -18,7 +18,7 @@ struct AdamWOptions {
 };
 
 /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on the shards of one network. Moments have the type
-/// of the parameters. Per parameter, the spec's learning-rate multiplier and decay switch apply.
+/// of the masters. Per parameter, the spec's learning-rate multiplier and decay switch apply.
 /// No communication.
 class AdamW {
  public:

@@ -38,8 +38,7 @@ uint64_t name_key(const std::string& name) {
 
 void initialise(ShardedNetwork& network, uint64_t seed) {
   for (int unit = 0; unit < network.units(); ++unit) {
-    UnitShard& shard = network.shard(unit);
-    shard.master.zero_();
+    const UnitShard& shard = network.shard(unit);
     for (const ShardSegment& segment : shard.segments) {
       const ParamSpec& param = network.spec(unit).params[segment.param];
       const PhiloxStream stream(seed, 0, name_key(param.name), Purpose::kInit);
@@ -48,7 +47,7 @@ void initialise(ShardedNetwork& network, uint64_t seed) {
       for (int64_t i = 0; i < segment.slice.elements(); ++i) {
         out[i] = draw(stream, param, segment.slice.flat_begin + i);
       }
-      shard.master.narrow(0, segment.shard_offset, segment.slice.elements()).copy_(values);
+      shard.place(segment, network.layout(unit)).copy_(values);
     }
   }
 }
@@ -70,14 +69,14 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
       wanted[segment.slice.name] = {unit, &segment};
   }
   for (int unit = 0; unit < source.units(); ++unit) {
-    const ShardedNetwork::Gathered gathered = source.gather(unit);
+    const ShardedNetwork::Gathered gathered = source.gather_master(unit);
     for (size_t i = 0; i < gathered.params.size(); ++i) {
       const auto found = wanted.find(source.spec(unit).params[i].name);
       if (found == wanted.end()) continue;
       const auto& [target_unit, segment] = found->second;
       if (gathered.params[i].numel() != target.spec(target_unit).params[segment->param].elements()) continue;
       target.shard(target_unit)
-          .master.narrow(0, segment->shard_offset, segment->slice.elements())
+          .place(*segment, target.layout(target_unit))
           .copy_(gathered.params[i].reshape({-1}).narrow(0, segment->slice.flat_begin,
                                                          segment->slice.elements()));
     }
@@ -87,9 +86,9 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
 
 void fill_slices(ShardedNetwork& network, const std::function<void(const Slice&, at::Tensor out)>& fill) {
   for (int unit = 0; unit < network.units(); ++unit) {
-    UnitShard& shard = network.shard(unit);
+    const UnitShard& shard = network.shard(unit);
     for (const ShardSegment& segment : shard.segments) {
-      fill(segment.slice, shard.master.narrow(0, segment.shard_offset, segment.slice.elements()));
+      fill(segment.slice, shard.place(segment, network.layout(unit)));
     }
   }
 }

@@ -7,7 +7,7 @@
 
 namespace tmd::sharding {
 
-/// Fills every parameter by its spec's initialiser, and the padding with zeros. Element i of a tensor depends
+/// Fills every parameter by its spec's initialiser. Element i of a tensor depends
 /// on (seed, tensor name, i) only, so every mesh starts from the same network. Drawn in float64.
 /// No communication.
 void initialise(ShardedNetwork& network, uint64_t seed);
@@ -20,7 +20,7 @@ void initialise(ShardedNetwork& network, uint64_t seed);
 int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target);
 
 /// Calls `fill(slice, out)` for every slice that this rank holds; `out` is the slice's place in the shard
-/// (a 1-D view of [slice.elements()], of the network's type, to be written). Throws what `fill` throws.
+/// (a 1-D view of [slice.elements()], in the type that is kept, to be written). Throws what `fill` throws.
 /// No communication.
 void fill_slices(ShardedNetwork& network, const std::function<void(const Slice&, at::Tensor out)>& fill);
 

@@ -30,6 +30,7 @@ struct ParamSpec {
   Initialiser init;
   double lr_multiplier = 1;
   bool weight_decay = true;
+  bool wide = false;  ///< stays in float32 where the network computes in bfloat16 (Wan 9.1)
 
   /// Product of the shape.
   int64_t elements() const;

@@ -191,7 +191,7 @@ Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iterati
   std::iota(slots.begin(), slots.end(), batch.first_slot);
   const method::DrawKey key{seed_, static_cast<uint64_t>(iteration), slots};
   Batch typed = batch;
-  const at::ScalarType type = networks_.network(NetworkRole::kTeacher).type();
+  const at::ScalarType type = networks_.network(NetworkRole::kTeacher).wide_type();
   typed.latents = batch.latents.to(type);
   typed.text = batch.text.to(type);
   switch (phase) {

@@ -58,7 +58,7 @@ TEST(Patches, input_and_output_orders_differ_as_in_wan) {
 TEST(RmsNorm, divides_by_the_root_mean_square_of_all_channels) {
   const at::Tensor x = at::tensor({3.0, 4.0}, at::kDouble).view({1, 1, 2});
 
-  const at::Tensor y = rms_norm(x, at::tensor({1.0, 2.0}, at::kDouble), 0);
+  const at::Tensor y = rms_norm(x, at::tensor({1.0, 2.0}, at::kDouble), 0, at::kDouble);
 
   const double rms = std::sqrt(12.5);
   EXPECT_NEAR(y[0][0][0].item<double>(), 3 / rms, 1e-12);

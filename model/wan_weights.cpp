@@ -1,0 +1,288 @@
+#include "model/wan_weights.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <set>
+
+#include <nlohmann/json.hpp>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/fmt/ranges.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/folder.h"
+#include "base/strict_json.h"
+
+namespace tmd::model {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int64_t kPublishedHeadDim = 128;
+constexpr const char* kIndexSuffix = ".safetensors.index.json";
+constexpr const char* kFileSuffix = ".safetensors";
+constexpr const char* kModelKey = "tmd.model";  // sizes in the metadata of an export
+constexpr const char* kOtherKinds = "image-to-video and other conditioned kinds of Wan are not supported";
+
+std::vector<fs::path> files_ending(const fs::path& folder, const std::string& suffix) {
+  std::vector<fs::path> found;
+  for (const fs::path& path : list_folder(folder)) {
+    if (path.filename().string().ends_with(suffix) && !fs::is_directory(path)) found.push_back(path);
+  }
+  return found;
+}
+
+fs::path only_one(const std::vector<fs::path>& found, const fs::path& folder) {
+  if (found.size() == 1) return found.front();
+  std::vector<std::string> names;
+  for (const fs::path& path : found) names.push_back(path.filename().string());
+  throw Error(ErrorKind::kData,
+              fmt::format("{} holds several weights: {}", folder.string(), fmt::join(names, ", ")),
+              "name one of them");
+}
+
+[[noreturn]] void refuse(const fs::path& path, const std::string& reason, const std::string& hint = {}) {
+  throw Error(ErrorKind::kData, fmt::format("{}: {}", path.string(), reason), hint);
+}
+
+// What the shapes of the tensors say.
+class Shapes {
+ public:
+  Shapes(const SafetensorsSet& files, const WanSpelling& spelling) : files_(files), spelling_(spelling) {}
+
+  std::vector<int64_t> of(const std::string& original, size_t dims) const {
+    const std::string name = spelling_.of(original);
+    const SafetensorsSet::Tensor* tensor = files_.find(name);
+    if (!tensor) refuse(files_.path(), fmt::format("tensor {} is missing", name));
+    if (tensor->entry->shape.size() < dims) {
+      refuse(files_.path(),
+             fmt::format("tensor {} has {} dimensions, {} are due", name, tensor->entry->shape.size(), dims));
+    }
+    return tensor->entry->shape;
+  }
+
+  // Blocks 0 .. n-1; a gap is found as missing tensors later.
+  int64_t layers() const {
+    const std::string front = spelling_.prefix + "blocks.";
+    int64_t layers = 0;
+    for (auto at = files_.tensors().lower_bound(front);
+         at != files_.tensors().end() && at->first.starts_with(front); ++at) {
+      int64_t index = -1;
+      std::from_chars(at->first.data() + front.size(), at->first.data() + at->first.size(), index);
+      layers = std::max(layers, index + 1);
+    }
+    return layers;
+  }
+
+ private:
+  const SafetensorsSet& files_;
+  const WanSpelling& spelling_;
+};
+
+WanSpelling recognise(const SafetensorsSet& files) {
+  std::vector<std::string> first;
+  for (const auto& [name, tensor] : files.tensors()) {
+    if (auto spelling = recognise_spelling(name)) return *spelling;
+    if (first.size() < 3) first.push_back(name);
+  }
+  refuse(files.path(),
+         fmt::format("no Wan transformer: of its {} tensors the first are {}", files.tensors().size(),
+                     fmt::join(first, ", ")),
+         "a transformer has blocks.0.self_attn.q.weight (original naming) or blocks.0.attn1.to_q.weight "
+         "(diffusers)");
+}
+
+// Heads as in the published models, 128 wide, or 0 where those do not fill the width.
+WanConfig sizes_of(const SafetensorsSet& files, const WanSpelling& spelling, int64_t width) {
+  const Shapes shapes(files, spelling);
+  WanConfig config;
+  const auto patch = shapes.of("patch_embedding.weight", 2);
+  const int64_t values = patch.size() == 2 ? patch[1] : patch[1] * 4;
+  const int64_t output = shapes.of("head.head.weight", 2)[0];
+  if (values != output || values % 4 != 0) {
+    refuse(files.path(),
+           fmt::format("it takes {} values a patch and returns {}: not a text-to-video transformer", values,
+                       output),
+           kOtherKinds);
+  }
+  config.channels = values / 4;
+  config.head_dim = kPublishedHeadDim;
+  config.heads = width % kPublishedHeadDim == 0 ? width / kPublishedHeadDim : 0;
+  config.ffn = shapes.of("blocks.0.ffn.0.weight", 2)[0];
+  config.layers = shapes.layers();
+  config.text_dim = shapes.of("text_embedding.0.weight", 2)[1];
+  config.freq_dim = shapes.of("time_embedding.0.weight", 2)[1];
+  return config;
+}
+
+json read_json(const fs::path& path) {
+  const File file = File::open_to_read(path);
+  std::string text(std::min<uint64_t>(file.size_bytes(), 1 << 20), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text)));
+  return parse_strict_json(text, path.string());
+}
+
+// The entries of a description of sizes: config.json of the original code or of diffusers, or what an export
+// says in its metadata. A size goes by several names.
+class Description {
+ public:
+  Description(json values, std::string where) : values_(std::move(values)), where_(std::move(where)) {
+    if (!values_.is_object()) refuse(where_, "it is not a JSON object");
+    const auto kind = values_.find("_class_name");
+    if (kind != values_.end() && *kind != "WanModel" && *kind != "WanTransformer3DModel")
+      refuse(where_, fmt::format("it describes a {}, not a Wan text-to-video transformer", kind->dump()));
+    const auto type = values_.find("model_type");
+    if (type != values_.end() && *type != "t2v")
+      refuse(where_, fmt::format("model_type is {}, not \"t2v\"", type->dump()), kOtherKinds);
+  }
+
+  struct Entry {
+    std::string key;
+    double value;
+  };
+  std::optional<Entry> find(std::initializer_list<const char*> keys) const {
+    for (const char* key : keys) {
+      const auto found = values_.find(key);
+      if (found == values_.end() || found->is_null()) continue;
+      if (!found->is_number()) refuse(where_, fmt::format("\"{}\" is not a number", key));
+      return Entry{key, found->get<double>()};
+    }
+    return {};
+  }
+
+  void expect(std::initializer_list<const char*> keys, int64_t found) const {
+    const auto said = find(keys);
+    if (said && said->value != static_cast<double>(found))
+      refuse(where_, fmt::format("{} is {}, but the weights have {}", said->key, said->value, found));
+  }
+
+  const std::string& where() const { return where_; }
+
+ private:
+  json values_;
+  std::string where_;
+};
+
+// Heads, text length and epsilon cannot be seen in the shapes; everything else must agree with them.
+void apply(const Description& description, WanConfig& config, int64_t width) {
+  if (const auto heads = description.find({"num_heads", "num_attention_heads", "heads"})) {
+    config.heads = static_cast<int64_t>(heads->value);
+    if (config.heads < 1 || width % config.heads != 0 || width / config.heads % 2 != 0) {
+      refuse(description.where(),
+             fmt::format("{} heads do not divide the width {} of the weights evenly", heads->value, width));
+    }
+    config.head_dim = width / config.heads;
+  }
+  description.expect({"dim"}, width);
+  description.expect({"attention_head_dim", "head_dim"}, config.head_dim);
+  description.expect({"ffn_dim", "ffn"}, config.ffn);
+  description.expect({"num_layers", "layers"}, config.layers);
+  description.expect({"in_dim", "in_channels", "channels"}, config.channels);
+  description.expect({"out_dim", "out_channels"}, config.channels);
+  description.expect({"freq_dim"}, config.freq_dim);
+  description.expect({"text_dim"}, config.text_dim);
+  if (const auto epsilon = description.find({"eps"})) config.epsilon = epsilon->value;
+  if (const auto length = description.find({"text_len", "text_length"}))
+    config.text_length = static_cast<int64_t>(length->value);
+}
+
+std::optional<Description> describe(const SafetensorsSet& files, const fs::path& config_file) {
+  if (!config_file.empty()) return Description(read_json(config_file), config_file.string());
+  const auto metadata = files.metadata().find(kModelKey);
+  if (metadata == files.metadata().end()) return {};
+  const std::string where = files.path().string() + " metadata " + kModelKey;
+  return Description(parse_strict_json(metadata->second, where), where);
+}
+
+}  // namespace
+
+fs::path find_weights(const fs::path& path) {
+  if (!fs::exists(path)) refuse(path, "there is no such file or folder");
+  const std::string file_name = path.filename().string();
+  if (!fs::is_directory(path)) {
+    const std::set<std::string> pickles = {".pth", ".pt", ".ckpt", ".bin"};
+    if (pickles.contains(path.extension().string())) {
+      refuse(path, "a pickle, which is not read",
+             "convert it to safetensors, or take the published safetensors files");
+    }
+    if (!file_name.ends_with(kFileSuffix) && !file_name.ends_with(kIndexSuffix))
+      refuse(path, "neither a .safetensors file nor a .safetensors.index.json");
+    return path;
+  }
+  if (const auto found = files_ending(path, kIndexSuffix); !found.empty()) return only_one(found, path);
+  if (const auto found = files_ending(path, kFileSuffix); !found.empty()) return only_one(found, path);
+  if (fs::is_directory(path / "transformer")) return find_weights(path / "transformer");
+  refuse(path, "no .safetensors file in it");
+}
+
+int64_t WanWeights::parameters() const {
+  int64_t count = 0;
+  for (const auto& [name, tensor] : files.tensors()) {
+    int64_t elements = 1;
+    for (const int64_t extent : tensor.entry->shape) elements *= extent;
+    count += elements;
+  }
+  return count;
+}
+
+std::vector<std::string> WanWeights::dtypes() const {
+  std::map<std::string, uint64_t> bytes;
+  for (const auto& [name, tensor] : files.tensors()) bytes[tensor.entry->dtype] += tensor.entry->size_bytes();
+  std::vector<std::pair<uint64_t, std::string>> sorted;
+  for (const auto& [dtype, size] : bytes) sorted.emplace_back(size, dtype);
+  std::ranges::sort(sorted, std::greater<>{});
+  std::vector<std::string> names;
+  for (auto& [size, dtype] : sorted) names.push_back(std::move(dtype));
+  return names;
+}
+
+WanWeights open_wan_weights(const fs::path& path) {
+  SafetensorsSet files(find_weights(path));
+  const WanSpelling spelling = recognise(files);
+  const int64_t width = Shapes(files, spelling).of("patch_embedding.weight", 2)[0];
+  WanConfig config = sizes_of(files, spelling, width);
+  const fs::path beside = files.path().parent_path() / "config.json";
+  const fs::path config_file = fs::exists(beside) ? beside : fs::path();
+  if (const auto description = describe(files, config_file)) apply(*description, config, width);
+  if (config.heads == 0) {
+    refuse(files.path(), fmt::format("its width {} is no multiple of 128, so its heads are not known", width),
+           "put the model's config.json beside it");
+  }
+  bool has_student_parts = false;
+  for (const auto& [name, tensor] : files.tensors())
+    has_student_parts |= name.starts_with(spelling.prefix + "tmd.");
+  return {std::move(files), spelling, config, config_file, has_student_parts};
+}
+
+std::string config_json(const WanConfig& config, WanNaming naming) {
+  nlohmann::ordered_json json;
+  if (naming == WanNaming::kOriginal) {
+    json = {{"_class_name", "WanModel"},  {"dim", config.width()},         {"eps", config.epsilon},
+            {"ffn_dim", config.ffn},      {"freq_dim", config.freq_dim},   {"in_dim", config.channels},
+            {"model_type", "t2v"},        {"num_heads", config.heads},     {"num_layers", config.layers},
+            {"out_dim", config.channels}, {"text_len", config.text_length}};
+  } else {
+    json = {{"_class_name", "WanTransformer3DModel"},
+            {"added_kv_proj_dim", nullptr},
+            {"attention_head_dim", config.head_dim},
+            {"cross_attn_norm", true},
+            {"eps", config.epsilon},
+            {"ffn_dim", config.ffn},
+            {"freq_dim", config.freq_dim},
+            {"image_dim", nullptr},
+            {"in_channels", config.channels},
+            {"num_attention_heads", config.heads},
+            {"num_layers", config.layers},
+            {"out_channels", config.channels},
+            {"patch_size", {1, WanConfig::kPatchHeight, WanConfig::kPatchWidth}},
+            {"pos_embed_seq_len", nullptr},
+            {"qk_norm", "rms_norm_across_heads"},
+            {"rope_max_seq_len", 1024},
+            {"text_dim", config.text_dim}};
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace tmd::model
