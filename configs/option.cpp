@@ -87,6 +87,7 @@ std::string Option::normalised(const std::string& text, const std::string& sourc
 
 void Option::assign(const std::string& text, const std::string& source) {
   binding_.assign(normalised(text, source));
+  is_set_ = true;
 }
 
 }  // namespace tmd::configs

@@ -52,6 +52,8 @@ class Option {
   /// The present value. Throws std::logic_error for an enum value without a name.
   std::string text() const { return binding_.text(); }
   const std::string& default_text() const { return default_text_; }
+  /// Whether a value was assigned, be it the default's.
+  bool is_set() const { return is_set_; }
 
   /// `text` in its normal form; throws kConfig when it is not legal. `source` (a file, "command line") is for
   /// the message.
@@ -73,6 +75,7 @@ class Option {
   bool least_is_open_ = false;
   bool most_is_open_ = false;
   bool is_experiment_ = false;
+  bool is_set_ = false;
 };
 
 /// Binds a variable of a type that has an OptionCodec. `target` must outlive the binding.

@@ -119,6 +119,16 @@ void OptionTable::check_values() const {
   for (const Option& option : options_) option.normalised(option.text(), "present value");
 }
 
+bool OptionTable::is_set(const std::string& name) const {
+  const Option* option = find(name);
+  check(option != nullptr, ErrorKind::kConfig, fmt::format("there is no option {}", name));
+  return option->is_set();
+}
+
+void OptionTable::assign(const std::string& name, const std::string& text, const std::string& source) {
+  at(name, source).assign(text, source);
+}
+
 std::string OptionTable::value(const std::string& name) const {
   const Option* option = find(name);
   check(option != nullptr, ErrorKind::kConfig, fmt::format("there is no option {}", name));

@@ -81,6 +81,12 @@ class OptionTable {
   /// The present value of "section.key" as text. Throws kConfig for an unknown name.
   std::string value(const std::string& name) const;
 
+  /// Whether a file or the command line has set it. Throws as value.
+  bool is_set(const std::string& name) const;
+
+  /// Sets one option; `source` is for messages. Throws kConfig for an unknown name or an illegal value.
+  void assign(const std::string& name, const std::string& text, const std::string& source);
+
   /// Every option with its default, legal values and help sentence, by sections.
   std::string help() const;
 

@@ -44,7 +44,7 @@ void visit(ParameterVisitor& visitor, HeadWeights& head, const WanConfig& config
 }
 
 at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& latent) {
-  return at::linear(patchify(latent), embed.patch.weight.flatten(1), embed.patch.bias);
+  return apply({embed.patch.weight.flatten(1), embed.patch.bias}, patchify(latent));
 }
 
 at::Tensor embed_text(const EmbedWeights& embed, const at::Tensor& text) {

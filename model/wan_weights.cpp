@@ -94,7 +94,8 @@ WanSpelling recognise(const SafetensorsSet& files) {
          "(diffusers)");
 }
 
-// Heads as in the published models, 128 wide, or 0 where those do not fill the width.
+// Heads as in the published models, 128 wide; where those do not fill the width one head, which must be known
+// better from elsewhere.
 WanConfig sizes_of(const SafetensorsSet& files, const WanSpelling& spelling, int64_t width) {
   const Shapes shapes(files, spelling);
   WanConfig config;
@@ -108,8 +109,8 @@ WanConfig sizes_of(const SafetensorsSet& files, const WanSpelling& spelling, int
            kOtherKinds);
   }
   config.channels = values / 4;
-  config.head_dim = kPublishedHeadDim;
-  config.heads = width % kPublishedHeadDim == 0 ? width / kPublishedHeadDim : 0;
+  config.head_dim = width % kPublishedHeadDim == 0 ? kPublishedHeadDim : width;
+  config.heads = width / config.head_dim;
   config.ffn = shapes.of("blocks.0.ffn.0.weight", 2)[0];
   config.layers = shapes.layers();
   config.text_dim = shapes.of("text_embedding.0.weight", 2)[1];
@@ -165,9 +166,11 @@ class Description {
   std::string where_;
 };
 
-// Heads, text length and epsilon cannot be seen in the shapes; everything else must agree with them.
-void apply(const Description& description, WanConfig& config, int64_t width) {
-  if (const auto heads = description.find({"num_heads", "num_attention_heads", "heads"})) {
+// Heads, text length and epsilon cannot be seen in the shapes; everything else must agree with them. Returns
+// whether the heads are said.
+bool apply(const Description& description, WanConfig& config, int64_t width) {
+  const auto heads = description.find({"num_heads", "num_attention_heads", "heads"});
+  if (heads) {
     config.heads = static_cast<int64_t>(heads->value);
     if (config.heads < 1 || width % config.heads != 0 || width / config.heads % 2 != 0) {
       refuse(description.where(),
@@ -186,6 +189,7 @@ void apply(const Description& description, WanConfig& config, int64_t width) {
   if (const auto epsilon = description.find({"eps"})) config.epsilon = epsilon->value;
   if (const auto length = description.find({"text_len", "text_length"}))
     config.text_length = static_cast<int64_t>(length->value);
+  return heads.has_value();
 }
 
 std::optional<Description> describe(const SafetensorsSet& files, const fs::path& config_file) {
@@ -245,15 +249,13 @@ WanWeights open_wan_weights(const fs::path& path) {
   WanConfig config = sizes_of(files, spelling, width);
   const fs::path beside = files.path().parent_path() / "config.json";
   const fs::path config_file = fs::exists(beside) ? beside : fs::path();
-  if (const auto description = describe(files, config_file)) apply(*description, config, width);
-  if (config.heads == 0) {
-    refuse(files.path(), fmt::format("its width {} is no multiple of 128, so its heads are not known", width),
-           "put the model's config.json beside it");
-  }
+  bool heads_known = false;
+  if (const auto description = describe(files, config_file))
+    heads_known = apply(*description, config, width);
   bool has_student_parts = false;
   for (const auto& [name, tensor] : files.tensors())
     has_student_parts |= name.starts_with(spelling.prefix + "tmd.");
-  return {std::move(files), spelling, config, config_file, has_student_parts};
+  return {std::move(files), spelling, config, config_file, heads_known, has_student_parts};
 }
 
 std::string config_json(const WanConfig& config, WanNaming naming) {

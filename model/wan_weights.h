@@ -23,6 +23,8 @@ struct WanWeights {
   WanSpelling spelling;
   WanConfig config;
   std::filesystem::path config_file;  ///< the config.json that was read; empty: sizes are from the shapes
+  bool heads_known = false;           ///< config.heads is said by the files, not the 128 wide heads of the
+                                      ///< published models
   bool has_student_parts = false;     ///< tensors of a TMD student stand beside Wan's
 
   int64_t parameters() const;  ///< of all tensors
@@ -30,12 +32,12 @@ struct WanWeights {
   std::vector<std::string> dtypes() const;
 };
 
-/// Opens what `path` stands for (find_weights): recognises the spelling, takes the sizes from the shapes and
-/// from the config.json beside the weights, if any: heads, text length, epsilon; without one the heads are
-/// 128 wide. Throws what find_weights and SafetensorsSet throw, and kData: no Wan transformer (the first
-/// tensors are named); a kind of Wan that is not text-to-video; a config.json that is broken, of another
-/// class, or contradicts the shapes; a width that is no multiple of 128 without config.json. Which tensors
-/// are missing is not looked at here: load_weights tells.
+/// Opens what `path` stands for (find_weights): recognises the spelling, takes the sizes from the shapes and,
+/// for heads, text length and epsilon, from the config.json beside the weights or the metadata of an export.
+/// Where those are silent, heads are 128 wide if that divides the width, else there is one.
+/// Throws what find_weights and SafetensorsSet throw, and kData: no Wan transformer (its first tensors are
+/// named); a kind of Wan that is not text-to-video; a config.json that is broken, of another class, or
+/// contradicts the shapes. Which tensors are missing is not looked at here: load_weights tells.
 WanWeights open_wan_weights(const std::filesystem::path& path);
 
 /// config.json of a transformer of `config`, as the class that reads `naming` wants it (Wan 3.1, 3.2).

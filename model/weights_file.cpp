@@ -1,62 +1,190 @@
 #include "model/weights_file.h"
 
-#include <ATen/ATen.h>
+#include <memory>
 
-#include "model/weight_check.h"
+#include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
+#include <spdlog/fmt/fmt.h>
+
+#include "base/error.h"
+#include "base/publish.h"
 #include "sharding/initialise.h"
 
 namespace tmd::model {
 namespace {
 
-void check_names(const sharding::ShardedNetwork& network, const SafetensorsFile& file) {
-  std::vector<NamedShape> wanted;
+// Elements that are converted at once: read and written while they lie in the cache.
+constexpr int64_t kPieceElements = int64_t{1} << 20;
+
+std::string spelled(const NameInFile& name_in_file, const std::string& name) {
+  return name_in_file ? name_in_file(name) : name;
+}
+
+// [D, 16, 1, 2, 2] and [D, 64] hold the same numbers in the same order.
+bool differs_in_cut_only(const std::vector<int64_t>& stored, const std::vector<int64_t>& wanted) {
+  if (stored.size() != 2 || wanted.size() <= 2 || stored[0] != wanted[0]) return false;
+  int64_t rest = 1;
+  for (size_t i = 1; i < wanted.size(); ++i) rest *= wanted[i];
+  return stored[1] == rest;
+}
+
+void check_names(const sharding::ShardedNetwork& network, const SafetensorsSet& files,
+                 const NameInFile& name_in_file) {
+  std::vector<NamedShape> wanted, found;
   for (int unit = 0; unit < network.units(); ++unit) {
     for (const sharding::ParamSpec& param : network.spec(unit).params) {
-      wanted.push_back({param.name, param.shape});
+      NamedShape& want = wanted.emplace_back(spelled(name_in_file, param.name), param.shape);
+      const SafetensorsSet::Tensor* stored = files.find(want.name);
+      if (stored && differs_in_cut_only(stored->entry->shape, want.shape)) want.shape = stored->entry->shape;
     }
   }
-  check_tensors(file.path().string(), network.name(), wanted, shapes_in(file),
-                "the sizes under [model] must be those of the file");
+  for (const auto& [name, tensor] : files.tensors()) found.push_back({name, tensor.entry->shape});
+  check_tensors(files.path().string(), network.name(), wanted, found,
+                "the sizes of the model must be those of the file");
 }
+
+std::span<std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
+}
+
+void read_slice(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, int64_t begin, at::Tensor out) {
+  const auto width = static_cast<uint64_t>(at::elementSize(stored));
+  if (stored == out.scalar_type()) {
+    tensor.read(static_cast<uint64_t>(begin) * width, bytes_of(out));
+    return;
+  }
+  const at::Tensor buffer = at::empty({std::min(kPieceElements, out.numel())}, stored);
+  for (int64_t done = 0; done < out.numel(); done += kPieceElements) {
+    const int64_t count = std::min(kPieceElements, out.numel() - done);
+    const at::Tensor piece = buffer.narrow(0, 0, count);
+    tensor.read(static_cast<uint64_t>(begin + done) * width, bytes_of(piece));
+    out.narrow(0, done, count).copy_(piece);
+  }
+}
+
+/// A tensor of the network on its way into a file.
+struct Planned {
+  int unit, param;
+  size_t file;
+};
+
+struct WritePlan {
+  std::vector<Planned> tensors;
+  std::vector<std::vector<SafetensorsDeclaration>> files;
+};
+
+WritePlan plan_files(const sharding::ShardedNetwork& network, const SaveOptions& options) {
+  WritePlan plan;
+  uint64_t bytes = 0;
+  const uint64_t bits = safetensors_bits(options.dtype).value();
+  for (int unit = 0; unit < network.units(); ++unit) {
+    const auto& params = network.spec(unit).params;
+    for (size_t i = 0; i < params.size(); ++i) {
+      const uint64_t size = static_cast<uint64_t>(params[i].elements()) * bits / 8;
+      const bool is_full = options.largest_file > 0 && bytes + size > options.largest_file && bytes > 0;
+      if (plan.files.empty() || is_full) {
+        plan.files.emplace_back();
+        bytes = 0;
+      }
+      bytes += size;
+      plan.tensors.push_back({unit, static_cast<int>(i), plan.files.size() - 1});
+      plan.files.back().push_back(
+          {spelled(options.name_in_file, params[i].name), options.dtype, params[i].shape});
+    }
+  }
+  return plan;
+}
+
+std::string file_name(const std::string& stem, size_t index, size_t count) {
+  if (count == 1) return stem + ".safetensors";
+  return fmt::format("{}-{:05}-of-{:05}.safetensors", stem, index + 1, count);
+}
+
+std::string index_json(const WritePlan& plan, const std::string& stem, uint64_t total_bytes) {
+  nlohmann::ordered_json map = nlohmann::ordered_json::object();
+  for (size_t file = 0; file < plan.files.size(); ++file) {
+    for (const SafetensorsDeclaration& tensor : plan.files[file])
+      map[tensor.name] = file_name(stem, file, plan.files.size());
+  }
+  return nlohmann::ordered_json{{"metadata", {{"total_size", total_bytes}}}, {"weight_map", map}}.dump(2) +
+         "\n";
+}
+
+/// Writes the files of a plan one after the other.
+class FilesWriter {
+ public:
+  FilesWriter(const WritePlan& plan, const std::filesystem::path& folder, const std::string& stem,
+              const SaveOptions& options)
+      : plan_(plan), folder_(folder), stem_(stem), options_(options) {}
+
+  void append(const Planned& tensor, const std::string& name, const at::Tensor& values) {
+    if (!writer_ || tensor.file != file_) {
+      if (writer_) writer_->finish();
+      file_ = tensor.file;
+      writer_ = std::make_unique<SafetensorsWriter>(folder_ / file_name(stem_, file_, plan_.files.size()),
+                                                    plan_.files[file_], options_.metadata);
+    }
+    writer_->append(name, bytes_of(values));
+    total_bytes_ += values.nbytes();
+  }
+
+  void finish() {
+    if (writer_) writer_->finish();
+    if (plan_.files.size() > 1) {
+      publish_file(folder_ / (stem_ + ".safetensors.index.json"), index_json(plan_, stem_, total_bytes_));
+    }
+  }
+
+ private:
+  const WritePlan& plan_;
+  const std::filesystem::path& folder_;
+  const std::string& stem_;
+  const SaveOptions& options_;
+  std::unique_ptr<SafetensorsWriter> writer_;
+  size_t file_ = 0;
+  uint64_t total_bytes_ = 0;
+};
 
 }  // namespace
 
-void load_weights(sharding::ShardedNetwork& network, const SafetensorsFile& file) {
-  check_names(network, file);
-  sharding::fill_slices(network, [&file](const sharding::Slice& slice, at::Tensor out) {
-    const SafetensorsEntry& entry = file.at(slice.name);
-    at::Tensor raw =
-        at::empty({slice.elements()}, stored_type(entry.dtype, slice.name, file.path().string()));
-    const auto bytes = std::span(static_cast<std::byte*>(raw.data_ptr()), raw.nbytes());
-    file.read(entry, static_cast<uint64_t>(slice.flat_begin) * raw.element_size(), bytes);
-    out.copy_(raw);
+void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files,
+                  const NameInFile& name_in_file) {
+  check_names(network, files, name_in_file);
+  sharding::fill_slices(network, [&](const sharding::Slice& slice, at::Tensor out) {
+    const std::string name = spelled(name_in_file, slice.name);
+    const SafetensorsSet::Tensor& tensor = *files.find(name);
+    const at::ScalarType stored = stored_type(tensor.entry->dtype, name, tensor.file->path().string());
+    read_slice(tensor, stored, slice.flat_begin, std::move(out));
   });
 }
 
-void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& path,
-                  const std::string& dtype, const SafetensorsMetadata& metadata) {
-  const at::ScalarType type = stored_type(dtype, "the export", path.string());
-  std::unique_ptr<SafetensorsWriter> writer;
-  if (network.mesh().world().rank() == 0) {
-    std::vector<SafetensorsDeclaration> tensors;
-    for (int unit = 0; unit < network.units(); ++unit) {
-      for (const sharding::ParamSpec& param : network.spec(unit).params) {
-        tensors.push_back({param.name, dtype, param.shape});
-      }
+void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& folder,
+                  const std::string& stem, const SaveOptions& options) {
+  const at::ScalarType type = stored_type(options.dtype, "the export", stem);
+  const WritePlan plan = plan_files(network, options);
+  const bool writes = network.mesh().world().rank() == 0;
+  FilesWriter writer(plan, folder, stem, options);
+  std::exception_ptr failure;
+  const auto attempt = [&](const auto& write) {
+    if (!writes || failure) return;
+    try {
+      write();
+    } catch (const Error&) {
+      failure = std::current_exception();  // the others still gather
     }
-    writer = std::make_unique<SafetensorsWriter>(path, std::move(tensors), metadata);
-  }
+  };
+  auto next = plan.tensors.begin();
   for (int unit = 0; unit < network.units(); ++unit) {
-    const auto gathered = network.gather(unit);
-    if (!writer) continue;
-    for (size_t i = 0; i < gathered.params.size(); ++i) {
-      const at::Tensor values = gathered.params[i].to(type).contiguous();
-      writer->append(network.spec(unit).params[i].name,
-                     std::span(static_cast<const std::byte*>(values.data_ptr()), values.nbytes()));
-    }
+    const auto gathered = network.gather_master(unit);
+    attempt([&] {
+      for (; next != plan.tensors.end() && next->unit == unit; ++next) {
+        writer.append(*next, spelled(options.name_in_file, network.spec(unit).params[next->param].name),
+                      gathered.params[next->param].to(type).contiguous());
+      }
+    });
   }
-  if (writer) writer->finish();
-  network.mesh().world().barrier();
+  attempt([&] { writer.finish(); });
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace tmd::model

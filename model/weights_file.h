@@ -2,24 +2,39 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
-#include "base/safetensors.h"
+#include "base/safetensors_set.h"
+#include "model/weight_check.h"
 #include "sharding/sharded_network.h"
 
 namespace tmd::model {
 
-/// Fills `network` from the tensors of a safetensors file that have its parameters' names (for Wan those of
-/// the original checkpoints, Wan 3.2; no prefixes, no other layouts). Every rank reads only the byte ranges
-/// of its slices. Element types F64, F32, F16 and BF16 are converted to the network's type.
+/// Fills `network` from tensors that have its parameters' names in the spelling of `name_in_file` (by default
+/// as they are). Every rank reads only the byte ranges of its slices, straight into its shard where the types
+/// agree, else through a buffer of a few MiB. Element types F64, F32, F16 and BF16 are converted. A weight
+/// whose stored shape differs in how its trailing dimensions are cut only ([D, 64] for [D, 16, 1, 2, 2],
+/// Wan 3.1) is taken.
 /// Throws kData that lists, all at once, the parameters that are missing or have another shape, and the
-/// tensors of the file that the network does not have (20 at most, then their number); kData for other
-/// element types; kIo. Keeps nothing of `file`. No communication: a rank may fail alone.
-void load_weights(sharding::ShardedNetwork& network, const SafetensorsFile& file);
+/// tensors of the files that the network does not have (20 at most, then their number); kData for other
+/// element types; kIo. Keeps nothing of `files`. No communication: a rank may fail alone.
+void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files,
+                  const NameInFile& name_in_file = {});
 
-/// Writes all parameters of `network` as a safetensors file of `dtype` ("F64", "F32", "F16", "BF16"; else
-/// kData on every rank). Rank 0 writes; when the call returns the file is complete for every rank. Throws kIo
-/// on rank 0 alone, while the others wait for it: not for run_agreed. Collective over: mesh().world().
-void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& path,
-                  const std::string& dtype, const SafetensorsMetadata& metadata);
+/// How weights are written.
+struct SaveOptions {
+  std::string dtype = "F32";  ///< "F64", "F32", "F16" or "BF16", of every tensor
+  NameInFile name_in_file = {};    ///< empty: names as they are
+  SafetensorsMetadata metadata = {{"format", "pt"}};
+  uint64_t largest_file = 0;  ///< bytes of tensors in one file; more are cut into several with an index (Wan
+                              ///< 3.3); 0: one file whatever its size
+};
+
+/// Writes all parameters of `network`, in full precision before the conversion: `folder`/`stem`.safetensors,
+/// or `stem`-00001-of-0000N.safetensors and so on with `stem`.safetensors.index.json. Rank 0 writes. Throws
+/// kData for another dtype on every rank; kIo on rank 0 alone, after the last collective, so that the call may
+/// stand in run_agreed. Collective over: the shard group, of which rank 0 of the world must be a member.
+void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& folder,
+                  const std::string& stem, const SaveOptions& options);
 
 }  // namespace tmd::model

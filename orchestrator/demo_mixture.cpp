@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "comm/agree.h"
 #include "data/toy_file.h"
 #include "model/weights_file.h"
 #include "orchestrator/demo.h"
@@ -96,7 +97,10 @@ DemoResult demo_mixture(DemoStage& stage) {
   stage.train_run(run_name("teacher"), kConfig, {files, "--run.stages=teacher"}, kConsoleEvery);
   stage.with_run(run_name("teacher"), [&](TrainedRun& run) {
     if (run.networks().at(workers::NetworkRole::kTeacher).average) run.use_average();
-    model::save_weights(run.teacher(), weights, "F32", {{"what", "teacher of the 2-D mixture"}});
+    comm::run_agreed(run.job().trainers(), [&] {
+      model::save_weights(run.teacher(), stage.options().folder, "mixture_teacher",
+                          {.metadata = {{"format", "pt"}, {"what", "teacher of the 2-D mixture"}}});
+    });
     table.add(run, {"teacher, 50 steps", true, 50});
     table.add(run, {kFewSteps, true, 2});
   });

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/safetensors.h"
+#include "comm/agree.h"
 #include "data/toy_file.h"
 #include "model/weights_file.h"
 #include "orchestrator/demo.h"
@@ -94,10 +95,16 @@ void judge(const DemoTable& table, DemoResult& result) {
 
 // Written twice: the hash of the tensors goes into the metadata of the final file.
 void save_teacher(TrainedRun& run, const std::filesystem::path& path) {
-  model::save_weights(run.teacher(), path, "BF16", {});
-  const std::string hash = hash_of_tensors(SafetensorsFile(path));
-  model::save_weights(run.teacher(), path, "BF16",
-                      {{"what", "teacher of the moving-shapes toy"}, {"xxh3_64", hash}});
+  model::SaveOptions options{.dtype = "BF16"};
+  const auto save = [&] {
+    comm::run_agreed(run.job().trainers(), [&] {
+      model::save_weights(run.teacher(), path.parent_path(), path.stem().string(), options);
+    });
+  };
+  save();
+  options.metadata["what"] = "teacher of the moving-shapes toy";
+  options.metadata["xxh3_64"] = hash_of_tensors(SafetensorsFile(path));
+  save();
 }
 
 std::filesystem::path shipped_teacher(const DemoStage& stage) {

@@ -1,10 +1,46 @@
 #include "orchestrator/load_config.h"
 
 #include <filesystem>
+#include <fmt/format.h>
 
 #include "base/error.h"
+#include "model/wan_weights.h"
 
 namespace tmd::orchestrator {
+namespace {
+
+// Sizes that a weights file knows need not be set; those that are set must be the file's.
+void take_sizes_from_weights(LoadedConfig& loaded) {
+  configs::OptionTable& table = *loaded.table;
+  const std::string& path = loaded.config.model.weights;
+  if (path.empty() || loaded.config.model.kind != model::ModelKind::kWan) return;
+  const model::WanWeights weights = model::open_wan_weights(path);
+  const model::WanConfig& wan = weights.config;
+  std::vector<std::pair<std::string, int64_t>> sizes = {{"model.ffn", wan.ffn},
+                                                        {"model.layers", wan.layers},
+                                                        {"model.channels", wan.channels},
+                                                        {"model.text_dim", wan.text_dim}};
+  const bool heads_are_set = table.is_set("model.heads") || table.is_set("model.head_dim");
+  if (weights.heads_known || !heads_are_set) {
+    sizes.emplace_back("model.heads", wan.heads);
+    sizes.emplace_back("model.head_dim", wan.head_dim);
+  }
+  if (!table.is_set("model.text_length")) sizes.emplace_back("model.text_length", wan.text_length);
+  for (const auto& [name, size] : sizes) {
+    const std::string text = std::to_string(size);
+    check(!table.is_set(name) || table.value(name) == text, ErrorKind::kConfig,
+          fmt::format("{} = {}, but {} has {}", name, table.value(name), path, text),
+          "leave the sizes out: they are taken from the weights");
+    table.assign(name, text, path);
+  }
+  const int64_t width = loaded.config.model.wan.width();
+  check(width == wan.width(), ErrorKind::kConfig,
+        fmt::format("model.heads x model.head_dim = {}, but {} is {} wide", width, path, wan.width()));
+  loaded.config.model.wan.epsilon = wan.epsilon;
+  loaded.config.model.wan.freq_dim = wan.freq_dim;
+}
+
+}  // namespace
 
 ConfigFiles take_config_files(const std::vector<std::string>& words) {
   ConfigFiles result;
@@ -27,6 +63,7 @@ std::unique_ptr<LoadedConfig> load_config(const std::vector<std::string>& files,
   loaded->table = configs::declare_options(loaded->config);
   loaded->table->parse_files(std::vector<std::filesystem::path>(files.begin(), files.end()));
   loaded->other_words = loaded->table->parse_command_line(words);
+  take_sizes_from_weights(*loaded);
   configs::complete(loaded->config);
   return loaded;
 }

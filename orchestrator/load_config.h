@@ -16,7 +16,8 @@ struct LoadedConfig {
 };
 
 /// Reads the files behind `--config`, then `--section.key=value` words, and completes the configuration
-/// (configs::complete). Throws kConfig and kUsage.
+/// (configs::complete). With `[model] weights` the sizes of a Wan model come from there. Throws kConfig and
+/// kUsage, and for the weights what model::open_wan_weights throws.
 std::unique_ptr<LoadedConfig> load_config(const std::vector<std::string>& files,
                                           const std::vector<std::string>& words);
 

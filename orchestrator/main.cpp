@@ -54,8 +54,8 @@ int report(const Error& error) {
   return error.exit_code();
 }
 
-// One rank's error ends all ranks: the others may wait for it in a collective. A lone process just ends, without the
-// page that MPI prints when it aborts.
+// One rank's error ends all ranks: the others may wait for it in a collective. A lone process just ends,
+// without the page that MPI prints when it aborts.
 int leave(std::optional<comm::MpiRuntime>& mpi, int code) {
   if (mpi && mpi->world().size() > 1) mpi->abort(code);
   std::cout.flush();

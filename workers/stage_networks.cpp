@@ -1,7 +1,8 @@
 #include "workers/stage_networks.h"
 
 #include "base/error.h"
-#include "base/safetensors.h"
+#include "base/safetensors_set.h"
+#include "model/wan_weights.h"
 #include "model/weights_file.h"
 #include "sharding/initialise.h"
 
@@ -68,9 +69,21 @@ void StageNetworks::add(NetworkRole role, bool trained, double average_decay) {
 
 void StageNetworks::make_teacher() {
   add(NetworkRole::kTeacher, /*trained=*/false, 0);
-  sharding::initialise(network(NetworkRole::kTeacher), seed_);
-  if (!plan_.model.weights.empty()) {
-    model::load_weights(network(NetworkRole::kTeacher), SafetensorsFile(plan_.model.weights));
+  if (plan_.model.weights.empty()) {
+    sharding::initialise(network(NetworkRole::kTeacher), seed_);
+  } else {
+    load_teacher();
+  }
+}
+
+void StageNetworks::load_teacher() {
+  sharding::ShardedNetwork& teacher = network(NetworkRole::kTeacher);
+  if (plan_.model.kind == model::ModelKind::kWan) {
+    const model::WanWeights weights = model::open_wan_weights(plan_.model.weights);
+    model::load_weights(teacher, weights.files,
+                        [&](const std::string& name) { return weights.spelling.of(name); });
+  } else {
+    model::load_weights(teacher, SafetensorsSet(plan_.model.weights));
   }
 }
 

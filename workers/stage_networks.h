@@ -44,9 +44,8 @@ class StageNetworks {
   const std::map<NetworkRole, TrainedNetwork>& all() const { return networks_; }
   Stage stage() const { return stage_; }
 
-  /// The teacher of a run, before its first stage: random, or from `[model] weights` (a safetensors file),
-  /// frozen. No communication, so ranks may fail alone: throws what SafetensorsFile and load_weights throw
-  /// (kIo, kData).
+  /// The teacher of a run, before its first stage: random, or from `[model] weights`, frozen. No
+  /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo, kData).
   void make_teacher();
 
   /// Makes the networks that `stage` needs out of those of the stages before, of which the teacher must be
@@ -63,6 +62,7 @@ class StageNetworks {
  private:
   TrainedNetwork make(NetworkRole role, bool trained, double average_decay) const;
   void add(NetworkRole role, bool trained, double average_decay);
+  void load_teacher();
   void freeze_teacher();
   void start_from_teacher(NetworkRole role);
   std::vector<sharding::UnitSpec> units(NetworkRole role) const;

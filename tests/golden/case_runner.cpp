@@ -56,7 +56,7 @@ std::unique_ptr<sharding::ShardedNetwork> CaseRunner::network(const std::string&
                      : name == "disc"  ? case_.plan.discriminator_units()
                                        : case_.plan.velocity_units();
   auto network = std::make_unique<sharding::ShardedNetwork>(name, units, mesh_, type_, trainable, buffers_);
-  model::load_weights(*network, SafetensorsFile(case_.folder / (name + ".safetensors")));
+  model::load_weights(*network, SafetensorsSet(case_.folder / (name + ".safetensors")));
   return network;
 }
 

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "model/wan_weights.h"
+#include "sharding/sharded_network.h"
+
+namespace tmd::orchestrator {
+
+/// What a network that is only run computes with (`--dtype`).
+enum class Precision {
+  kF64,
+  kF32,
+  kBf16,           ///< bfloat16 products, float32 residual stream and islands (the original under autocast)
+  kBf16Diffusers,  ///< bfloat16 residual stream too, rounded where diffusers rounds (Wan 2.10)
+};
+
+/// "f64", "f32", "bf16", "bf16-diffusers". Throws kUsage for another word.
+Precision parse_precision(const std::string& word);
+at::ScalarType compute_type(Precision precision);
+
+/// A Wan transformer from published or exported weights, cut over all ranks.
+class LoadedWan {
+ public:
+  /// Opens the weights that `path` stands for, checks that they fit into the memory of the hosts, makes the
+  /// network and fills it; every rank reads its own byte ranges. `trainable`: gradients of parameters are
+  /// wanted. Throws, on all ranks: as open_wan_weights and load_weights; kDoesNotFit, before anything is read
+  /// or allocated, with what would fit. Keeps a reference to `world`. Collective over: `world`.
+  LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
+            bool trainable = false);
+
+  const model::WanWeights& weights() const { return *weights_; }
+  sharding::ShardedNetwork& network() { return *network_; }
+  const sharding::Mesh& mesh() const { return *mesh_; }
+  Precision precision() const { return precision_; }
+
+  /// What loading took, over all ranks.
+  struct LoadReport {
+    double seconds = 0;            ///< of the slowest rank
+    int64_t bytes_read = 0;        ///< by system calls, sum
+    int64_t file_bytes = 0;        ///< of the tensors in the files
+    int64_t shard_bytes = 0;       ///< of one rank
+    int64_t largest_unit = 0;      ///< bytes of the largest unit when it is gathered
+    int64_t peak_above_start = 0;  ///< most memory while loading above that before, of the worst rank
+  };
+  const LoadReport& report() const { return report_; }
+
+  /// Collective over: the world.
+  void close();
+
+ private:
+  void load(comm::Communicator& world, std::vector<sharding::UnitSpec> units, bool trainable);
+
+  Precision precision_;
+  std::unique_ptr<model::WanWeights> weights_;
+  std::unique_ptr<sharding::Mesh> mesh_;
+  sharding::GatherBuffers buffers_;
+  std::unique_ptr<sharding::ShardedNetwork> network_;
+  LoadReport report_;
+};
+
+}  // namespace tmd::orchestrator

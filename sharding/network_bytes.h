@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "sharding/param_spec.h"
+
+namespace tmd::sharding {
+
+/// Memory that a ShardedNetwork takes on one rank.
+struct NetworkBytes {
+  int64_t kept = 0;          ///< parameters and gradients of the shard
+  int64_t largest_unit = 0;  ///< the largest unit when it is gathered, which networks may share
+};
+
+/// Of a network of `units` cut over `shards` ranks, with the arguments of ShardedNetwork. Optimizers are not
+/// counted.
+NetworkBytes network_bytes(const std::vector<UnitSpec>& units, int shards, at::ScalarType type,
+                           bool trainable);
+
+}  // namespace tmd::sharding
