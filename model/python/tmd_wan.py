@@ -428,12 +428,16 @@ def _config_of(file: Path, export: Export) -> dict:
     return config
 
 
-def _read_export(file: Path) -> Export:
+def _opened(file: Path) -> safe_open:
     try:
-        with safe_open(file, framework="pt") as weights:
-            metadata = weights.metadata() or {}
+        return safe_open(file, framework="pt")
     except SafetensorError as error:
-        raise ExportError(f"{file}: not a safetensors file: {error}") from error
+        raise ExportError(f"{file}: not a safetensors file, or damaged: {error}") from error
+
+
+def _read_export(file: Path) -> Export:
+    with _opened(file) as weights:
+        metadata = weights.metadata() or {}
     version = metadata.get("tmd.export")
     if version is None:
         raise ExportError(f"{file}: no 'tmd.export' in its metadata: these are not the weights of an exported student")
@@ -487,7 +491,7 @@ def _load_tensors(student: Student, files: list, is_diffusers: bool, dtype: torc
     shapes = {key: list(value.shape) for key, value in student.state_dict().items()}
     state, problems = {}, []
     for file in files:
-        with safe_open(file, framework="pt") as weights:
+        with _opened(file) as weights:
             for name in weights.keys():
                 key, found = expected.get(name), weights.get_slice(name)
                 if key is None or key in state:

@@ -25,7 +25,8 @@ sys.path.insert(0, str(SCRIPTS))
 import embed_prompts  # noqa: E402
 
 LENGTH, WIDTH = 12, 16
-PROMPTS = ["A cat", "  two   dogs\trun &amp;amp; jump ", "caf\u00c3\u00a9 &lt;b&gt;", "z"]  # the third is text in a wrong encoding
+PROMPTS = ["A cat", "  two   dogs\trun &amp;amp;amp; jump ", "caf\u00c3\u00a9 &lt;b&gt;", "z"]
+# Of the second ftfy itself resolves one &amp;, the third is text in a wrong encoding.
 CLEANED = ["A cat", "two dogs run & jump", "caf\u00e9 <b>", "z"]
 
 torch.set_num_threads(1)

@@ -278,9 +278,13 @@ class DiffusersFolder(ExportCase):
         with self.assertRaisesRegex(ExportError, "num_attention_heads = 4, the metadata says 2"):
             load_student(folder)
 
-    def test_missing_shard(self):
+    def test_damaged_and_missing_shard(self):
         folder = self.diffusers_folder("400KB")
-        sorted((folder / "transformer").glob("*.safetensors"))[-1].unlink()
+        last = sorted((folder / "transformer").glob("*.safetensors"))[-1]
+        last.write_bytes(last.read_bytes()[:-100])
+        with self.assertRaisesRegex(ExportError, f"{last.name}: not a safetensors file, or damaged"):
+            load_student(folder)
+        last.unlink()
         with self.assertRaisesRegex(FileNotFoundError, "no such file"):
             load_student(folder)
 
