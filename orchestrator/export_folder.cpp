@@ -1,0 +1,121 @@
+#include "orchestrator/export_folder.h"
+
+#include <unistd.h>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/folder.h"
+#include "base/publish.h"
+#include "comm/agree.h"
+#include "model/tmd_wan_module.h"
+#include "model/wan_weights.h"
+#include "model/weights_file.h"
+#include "orchestrator/diffusers_scheduler.h"
+#include "orchestrator/export_readme.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kLargestFile = 5'000'000'000;  // as the published models are cut
+constexpr const char* kPublishedStem = "diffusion_pytorch_model";
+
+// Where the weights of a target lie and what surrounds them.
+struct Layout {
+  fs::path folder;  // of the weights, inside the export
+  std::string stem;
+  model::WanNaming naming = model::WanNaming::kOriginal;
+  uint64_t largest_file = 0;
+};
+
+Layout layout_of(ExportTarget target, const fs::path& output) {
+  switch (target) {
+    case ExportTarget::kTmd:
+      return {"", "student"};
+    case ExportTarget::kWan:
+      return {"", kPublishedStem, model::WanNaming::kOriginal, kLargestFile};
+    case ExportTarget::kDiffusers:
+      return {"transformer", kPublishedStem, model::WanNaming::kDiffusers, kLargestFile};
+    case ExportTarget::kComfyUi:
+      return {"", output.filename().string()};  // users put it among others, so it carries a name of its own
+  }
+  return {};
+}
+
+std::string scheduler_json(const ExportInfo& info) {
+  return info.is_teacher ? unipc_scheduler_json(info.sampler.shift) : euler_scheduler_json(outer_grid(info));
+}
+
+void write_beside_weights(const fs::path& folder, const Layout& layout, const ExportRequest& request,
+                          const std::string& file_name) {
+  const bool has_config = request.target == ExportTarget::kWan || request.target == ExportTarget::kDiffusers;
+  if (has_config)
+    publish_file(folder / layout.folder / "config.json", model::config_json(request.config, layout.naming));
+  if (request.target == ExportTarget::kDiffusers && request.info) {
+    create_folders(folder / "scheduler");
+    publish_file(folder / "scheduler" / "scheduler_config.json", scheduler_json(*request.info));
+  }
+  const bool is_student = request.info && !request.info->is_teacher;
+  if (is_student && request.target != ExportTarget::kComfyUi)
+    publish_file(folder / "tmd_wan.py", model::tmd_wan_module());
+  if (request.prompts) write_prompts(folder / kEmbeddingsFile, *request.prompts);
+  publish_file(folder / "README.md", export_readme(request, file_name));
+}
+
+void check_request(const ExportRequest& request, const fs::path& output) {
+  const bool has_head = request.info && !request.info->is_teacher && workers::is_decoupled(request.info->method.name);
+  check(!has_head || request.target == ExportTarget::kTmd, ErrorKind::kUsage,
+        "this student has a flow head, which no stock Wan transformer has",
+        "--for tmd writes it with tmd_wan.py, a Python module that loads and samples it");
+  const bool is_student = request.info && !request.info->is_teacher;
+  check(is_student || request.target != ExportTarget::kTmd, ErrorKind::kUsage,
+        "--for tmd is for students; this is a stock Wan transformer", "take --for wan, diffusers or comfyui");
+  check(!fs::exists(output) || (fs::is_directory(output) && fs::is_empty(output)), ErrorKind::kUsage,
+        fmt::format("{} exists already", output.string()), "name a new folder with --output, or remove it");
+}
+
+}  // namespace
+
+ExportTarget parse_target(const std::string& word) {
+  if (word == "tmd") return ExportTarget::kTmd;
+  if (word == "wan") return ExportTarget::kWan;
+  if (word == "diffusers") return ExportTarget::kDiffusers;
+  if (word == "comfyui") return ExportTarget::kComfyUi;
+  throw Error(ErrorKind::kUsage, "tmd export: --for " + word + " is not known", "take tmd, wan, diffusers or comfyui");
+}
+
+void write_export(sharding::ShardedNetwork& network, const ExportRequest& request, const fs::path& given) {
+  comm::Communicator& world = network.mesh().world();
+  const bool writes = world.rank() == 0;
+  const fs::path whole = fs::absolute(given).lexically_normal();
+  const fs::path output = whole.filename().empty() ? whole.parent_path() : whole;
+  const fs::path temporary = output.string() + fmt::format(".tmp-{}", getpid());
+  const Layout layout = layout_of(request.target, output);
+  comm::run_agreed(world, [&] {
+    check_request(request, output);
+    if (writes) create_folders(temporary / layout.folder);
+  });
+  try {
+    comm::run_agreed(world, [&] {
+      const model::SaveOptions options{
+          .dtype = request.dtype,
+          .name_in_file = [&](const std::string& name) { return model::name_in(layout.naming, name); },
+          .metadata = request.info ? to_metadata(*request.info) : SafetensorsMetadata{{"format", "pt"}},
+          .largest_file = layout.largest_file};
+      model::save_weights(network, temporary / layout.folder, layout.stem, options);
+    });
+    comm::run_agreed(world, [&] {
+      if (!writes) return;
+      write_beside_weights(temporary, layout, request, layout.stem + ".safetensors");
+      publish_folder(temporary, output);
+    });
+  } catch (...) {
+    if (writes) remove_tree(temporary);
+    throw;
+  }
+}
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/wan_names.h"
+#include "orchestrator/export_info.h"
+#include "orchestrator/prompt_file.h"
+#include "sharding/sharded_network.h"
+
+namespace tmd::orchestrator {
+
+/// Whom an export is for (`--for`).
+enum class ExportTarget {
+  kTmd,        ///< this program and tmd_wan.py: any student
+  kWan,        ///< the original code: what follows is for stock Wan transformers only
+  kDiffusers,  ///< WanTransformer3DModel and a scheduler
+  kComfyUi,    ///< one file
+};
+/// "tmd", "wan", "diffusers", "comfyui". Throws kUsage for another word.
+ExportTarget parse_target(const std::string& word);
+
+struct ExportRequest {
+  ExportTarget target = ExportTarget::kTmd;
+  std::string dtype = "BF16";       ///< "F32", "F16" or "BF16"
+  model::WanConfig config;
+  std::optional<ExportInfo> info;   ///< empty: a published model without metadata of ours
+  std::optional<Prompts> prompts;       ///< that travel with the export
+};
+
+/// Writes `network` as a new folder `output` for `request.target` (docs/formats/export.md): weights, sizes,
+/// sampler, prompts, loader and a README.md. The folder appears as a whole. Rank 0 writes. Throws, on all
+/// ranks: kUsage when `output` exists and is not an empty folder, or when the network has a flow head and the
+/// target is stock Wan; kIo. Collective over: the network's world, which is its shard group's.
+void write_export(sharding::ShardedNetwork& network, const ExportRequest& request,
+                  const std::filesystem::path& output);
+
+/// Name of the embeddings file in an export.
+inline constexpr const char* kEmbeddingsFile = "embeddings.h5";
+
+}  // namespace tmd::orchestrator

@@ -1,0 +1,60 @@
+#include "orchestrator/prompt_file.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "data/writer.h"
+
+namespace tmd::orchestrator {
+
+at::Tensor Prompts::text() const {
+  std::vector<at::Tensor> text;
+  for (const data::Sample& row : rows) text.push_back(row.text);
+  return at::stack(text, 0);
+}
+
+at::Tensor Prompts::negative_text() const {
+  if (negative) return negative->text.unsqueeze(0);
+  return at::zeros({1, header.text_shape[0], header.text_shape[1]}, at::kFloat);
+}
+
+Prompts read_prompts(data::DataSet& set, int64_t count) {
+  Prompts prompts{.header = set.header(), .rows = {}, .negative = {}};
+  for (int64_t i = 0; i < std::min(count, set.size()); ++i) {
+    auto read = set.read(i);
+    if (const auto* bad = std::get_if<data::BadSample>(&read)) {
+      throw Error(ErrorKind::kData, fmt::format("{}: {}", bad->name, bad->problem));
+    }
+    prompts.rows.push_back(std::get<data::Sample>(std::move(read)));
+  }
+  if (set.has_negative_text()) prompts.negative = set.negative_text();
+  return prompts;
+}
+
+void require_text_shape(const Prompts& prompts, int64_t rows, int64_t features) {
+  const auto& [have_rows, have_features] = prompts.header.text_shape;
+  check(have_rows == rows && have_features == features, ErrorKind::kData,
+        fmt::format("the prompts are {} x {}, the model takes {} x {}", have_rows, have_features, rows, features),
+        "embed the prompts with the encoder that made the training data (scripts/embed_prompts.py)");
+}
+
+void write_prompts(const std::filesystem::path& file, const Prompts& prompts) {
+  data::LatentHeader header = prompts.header;
+  header.has_latents = false;
+  header.latent_shape = {};
+  header.samples = static_cast<int64_t>(prompts.rows.size());
+  header.has_prompts = header.has_checksum = true;
+  header.has_negative_text = prompts.negative.has_value();
+  header.generator.clear();
+  data::LatentWriter writer(file, header);
+  for (int64_t i = 0; i < header.samples; ++i) {
+    data::Sample row = prompts.rows[static_cast<size_t>(i)];
+    row.latent = {};
+    writer.write(i, row);
+  }
+  if (prompts.negative) writer.write_negative_text(*prompts.negative);
+  writer.finish();
+}
+
+}  // namespace tmd::orchestrator

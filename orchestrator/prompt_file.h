@@ -1,0 +1,32 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "data/data_set.h"
+
+namespace tmd::orchestrator {
+
+/// Prompts with their embeddings, in memory.
+struct Prompts {
+  data::LatentHeader header;  ///< of the file that they come from
+  std::vector<data::Sample> rows;
+  std::optional<data::TextEmbedding> negative;
+
+  at::Tensor text() const;           ///< [N, S, E]
+  at::Tensor negative_text() const;  ///< [1, S, E]; zeros where there is none
+};
+
+/// The first `count` prompts of `set`, or all if it has fewer. Throws kData for a broken sample.
+Prompts read_prompts(data::DataSet& set, int64_t count);
+
+/// Throws kData unless the embeddings have `rows` rows of `features` numbers.
+void require_text_shape(const Prompts& prompts, int64_t rows, int64_t features);
+
+/// Writes the prompts as a tmd-latents file without latents. Throws kIo.
+void write_prompts(const std::filesystem::path& file, const Prompts& prompts);
+
+}  // namespace tmd::orchestrator

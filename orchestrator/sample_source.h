@@ -1,0 +1,74 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orchestrator/loaded_wan.h"
+#include "orchestrator/prompt_file.h"
+#include "orchestrator/sampling.h"
+#include "orchestrator/tensor_file.h"
+
+namespace tmd::orchestrator {
+
+/// Size of a video in pixels and frames; 0: as trained.
+struct VideoSize {
+  int64_t frames = 0, height = 0, width = 0;
+  bool is_given() const { return frames > 0 || height > 0 || width > 0; }
+};
+
+/// The words `--sampler.KEY=VALUE` of a command line, and the others.
+struct SamplerWords {
+  std::vector<std::string> sampler, rest;
+};
+SamplerWords take_sampler_words(const std::vector<std::string>& words);
+
+/// What a user may say about a source of samples.
+struct SourceOptions {
+  bool teacher = false, average = false;   ///< of a run
+  std::vector<std::string> sampler_words;  ///< replace a teacher's sampler options
+  VideoSize size;                          ///< of weights with Wan latents
+  std::optional<Precision> precision;      ///< of weights; default float32
+};
+
+/// A network that makes samples: a run's student or teacher, an exported one, or a published Wan model as a
+/// teacher. Functions that compute are collective over the world that it was opened with.
+class SampleSource {
+ public:
+  /// Opens what `weights` names. Throws, on all ranks: kUsage for options that do not apply to it, kData as
+  /// TrainedRun and LoadedWan, kDoesNotFit. Keeps a reference to `world`. Collective over: `world`.
+  static std::unique_ptr<SampleSource> open(comm::Communicator& world, const std::filesystem::path& weights,
+                                            const SourceOptions& options);
+  virtual ~SampleSource() = default;
+
+  /// Steps of the student's outer grid, or of the teacher's sampler.
+  void set_steps(int64_t steps);
+  /// The first `count` prompts that come with the source. Throws kUsage when none do.
+  virtual Prompts own_prompts(int64_t count) = 0;
+  /// Throws kData unless the embeddings fit the model, and for guidance without a negative prompt.
+  void check_prompts(const Prompts& prompts) const;
+  SampleRequest request(const Prompts& prompts, uint64_t seed) const;
+  /// [N, C, T, H, W] float32, on all ranks. Throws kData as sample_teacher and sample_student.
+  at::Tensor sample(const SampleRequest& request);
+  /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a student, `inner_noise` [M, N, C, T, H, W],
+  /// whose row i - 1 is that of outer step i; float32. No communication.
+  NamedTensors noise(const SampleRequest& request) const;
+  /// Codec, latent shape, mean and std of the samples.
+  const data::LatentHeader& latent_header() const { return header_; }
+  /// Collective over: the world.
+  virtual void close() = 0;
+
+ protected:
+  SampleSource() = default;
+
+  workers::NetworkPlan plan_;
+  sharding::ShardedNetwork* network_ = nullptr;
+  bool is_teacher_ = false;
+  workers::MethodOptions method_;
+  configs::SamplerOptions sampler_;
+  data::LatentHeader header_;
+};
+
+}  // namespace tmd::orchestrator
