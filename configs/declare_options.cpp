@@ -28,7 +28,13 @@ void declare_model(OptionTable& table, Config& c) {
   model.add("channels", &c.model.wan.channels, "channels of the latent").min(1).experiment();
   model.add("text_dim", &c.model.wan.text_dim, "features of a text row").min(1).experiment();
   model.add("text_length", &c.model.wan.text_length, "rows of a text embedding").min(1).experiment();
-  model.add("weights", &c.model.weights, "safetensors file that the teacher starts from; empty = random")
+  model.add("freq_dim", &c.model.wan.freq_dim, "size of the time sinusoid, even").min(2).experiment();
+  model.add("epsilon", &c.model.wan.epsilon, "added to variances in the norms").above(0).experiment();
+  model
+      .add(
+          "weights", &c.model.weights,
+          "weights that the teacher starts from: a published Wan model's folder or file, or an export, which "
+          "also say the sizes above; empty = random")
       .experiment();
   model.add("mlp_width", &c.model.mlp.width, "kind = mlp: width of the hidden layers").min(1).experiment();
   model.add("mlp_layers", &c.model.mlp.hidden_layers, "kind = mlp: hidden layers").min(1).experiment();

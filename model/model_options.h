@@ -17,8 +17,8 @@ struct ModelOptions {
   ModelKind kind = ModelKind::kWan;
   WanConfig wan;
   MlpConfig mlp;
-  /// Where the teacher starts from, or empty for random weights: for kWan whatever open_wan_weights takes, for
-  /// kMlp a .safetensors file. Not a checkpoint folder of a run.
+  /// Where the teacher starts from, or empty for random weights: for kWan whatever open_wan_weights takes,
+  /// for kMlp a .safetensors file. Not a checkpoint folder of a run.
   std::string weights;
 };
 

@@ -192,12 +192,15 @@ bool apply(const Description& description, WanConfig& config, int64_t width) {
   return heads.has_value();
 }
 
-std::optional<Description> describe(const SafetensorsSet& files, const fs::path& config_file) {
-  if (!config_file.empty()) return Description(read_json(config_file), config_file.string());
+// What describes the sizes beside the weights and in their metadata.
+std::vector<Description> descriptions(const SafetensorsSet& files, const fs::path& config_file) {
+  std::vector<Description> found;
+  if (!config_file.empty()) found.emplace_back(read_json(config_file), config_file.string());
   const auto metadata = files.metadata().find(kModelKey);
-  if (metadata == files.metadata().end()) return {};
+  if (metadata == files.metadata().end()) return found;
   const std::string where = files.path().string() + " metadata " + kModelKey;
-  return Description(parse_strict_json(metadata->second, where), where);
+  found.emplace_back(parse_strict_json(metadata->second, where), where);
+  return found;
 }
 
 }  // namespace
@@ -250,8 +253,8 @@ WanWeights open_wan_weights(const fs::path& path) {
   const fs::path beside = files.path().parent_path() / "config.json";
   const fs::path config_file = fs::exists(beside) ? beside : fs::path();
   bool heads_known = false;
-  if (const auto description = describe(files, config_file))
-    heads_known = apply(*description, config, width);
+  for (const Description& description : descriptions(files, config_file))
+    heads_known |= apply(description, config, width);
   bool has_student_parts = false;
   for (const auto& [name, tensor] : files.tensors())
     has_student_parts |= name.starts_with(spelling.prefix + "tmd.");

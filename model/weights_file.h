@@ -23,8 +23,8 @@ void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files
 
 /// How weights are written.
 struct SaveOptions {
-  std::string dtype = "F32";  ///< "F64", "F32", "F16" or "BF16", of every tensor
-  NameInFile name_in_file = {};    ///< empty: names as they are
+  std::string dtype = "F32";     ///< "F64", "F32", "F16" or "BF16", of every tensor
+  NameInFile name_in_file = {};  ///< empty: names as they are
   SafetensorsMetadata metadata = {{"format", "pt"}};
   uint64_t largest_file = 0;  ///< bytes of tensors in one file; more are cut into several with an index (Wan
                               ///< 3.3); 0: one file whatever its size
@@ -32,8 +32,8 @@ struct SaveOptions {
 
 /// Writes all parameters of `network`, in full precision before the conversion: `folder`/`stem`.safetensors,
 /// or `stem`-00001-of-0000N.safetensors and so on with `stem`.safetensors.index.json. Rank 0 writes. Throws
-/// kData for another dtype on every rank; kIo on rank 0 alone, after the last collective, so that the call may
-/// stand in run_agreed. Collective over: the shard group, of which rank 0 of the world must be a member.
+/// kData for another dtype on every rank; kIo on rank 0 alone, after the last collective, so that the call
+/// may stand in run_agreed. Collective over: the shard group, of which rank 0 of the world must be a member.
 void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& folder,
                   const std::string& stem, const SaveOptions& options);
 

@@ -1,9 +1,9 @@
 #include "orchestrator/export_folder.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/folder.h"
@@ -66,7 +66,8 @@ void write_beside_weights(const fs::path& folder, const Layout& layout, const Ex
 }
 
 void check_request(const ExportRequest& request, const fs::path& output) {
-  const bool has_head = request.info && !request.info->is_teacher && workers::is_decoupled(request.info->method.name);
+  const bool has_head =
+      request.info && !request.info->is_teacher && workers::is_decoupled(request.info->method.name);
   check(!has_head || request.target == ExportTarget::kTmd, ErrorKind::kUsage,
         "this student has a flow head, which no stock Wan transformer has",
         "--for tmd writes it with tmd_wan.py, a Python module that loads and samples it");
@@ -84,7 +85,8 @@ ExportTarget parse_target(const std::string& word) {
   if (word == "wan") return ExportTarget::kWan;
   if (word == "diffusers") return ExportTarget::kDiffusers;
   if (word == "comfyui") return ExportTarget::kComfyUi;
-  throw Error(ErrorKind::kUsage, "tmd export: --for " + word + " is not known", "take tmd, wan, diffusers or comfyui");
+  throw Error(ErrorKind::kUsage, "tmd export: --for " + word + " is not known",
+              "take tmd, wan, diffusers or comfyui");
 }
 
 void write_export(sharding::ShardedNetwork& network, const ExportRequest& request, const fs::path& given) {

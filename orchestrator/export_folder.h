@@ -24,10 +24,10 @@ ExportTarget parse_target(const std::string& word);
 
 struct ExportRequest {
   ExportTarget target = ExportTarget::kTmd;
-  std::string dtype = "BF16";       ///< "F32", "F16" or "BF16"
+  std::string dtype = "BF16";  ///< "F32", "F16" or "BF16"
   model::WanConfig config;
-  std::optional<ExportInfo> info;   ///< empty: a published model without metadata of ours
-  std::optional<Prompts> prompts;       ///< that travel with the export
+  std::optional<ExportInfo> info;  ///< empty: a published model without metadata of ours
+  std::optional<Prompts> prompts;  ///< that travel with the export
 };
 
 /// Writes `network` as a new folder `output` for `request.target` (docs/formats/export.md): weights, sizes,

@@ -1,8 +1,8 @@
 #include "orchestrator/export_info.h"
 
 #include <algorithm>
-
 #include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -30,7 +30,8 @@ const Names<MethodName>& method_names() {
 }
 
 const Names<model::Fusion>& fusion_names() {
-  static const Names<model::Fusion> names = {{model::Fusion::kGated, "gated"}, {model::Fusion::kConcat, "concat"}};
+  static const Names<model::Fusion> names = {{model::Fusion::kGated, "gated"},
+                                             {model::Fusion::kConcat, "concat"}};
   return names;
 }
 
@@ -59,9 +60,9 @@ std::string name_of(const Names<Enum>& names, Enum value) {
 }
 
 json model_json(const model::WanConfig& wan) {
-  return {{"heads", wan.heads},       {"head_dim", wan.head_dim}, {"ffn", wan.ffn},
-          {"layers", wan.layers},     {"channels", wan.channels}, {"text_dim", wan.text_dim},
-          {"eps", wan.epsilon},       {"freq_dim", wan.freq_dim}, {"text_length", wan.text_length}};
+  return {{"heads", wan.heads},   {"head_dim", wan.head_dim}, {"ffn", wan.ffn},
+          {"layers", wan.layers}, {"channels", wan.channels}, {"text_dim", wan.text_dim},
+          {"eps", wan.epsilon},   {"freq_dim", wan.freq_dim}, {"text_length", wan.text_length}};
 }
 
 std::vector<double> inner_grid(const ExportInfo& info) {
@@ -71,9 +72,12 @@ std::vector<double> inner_grid(const ExportInfo& info) {
 json sampler_json(const ExportInfo& info) {
   if (info.is_teacher) {
     const configs::SamplerOptions& s = info.sampler;
-    return {{"solver", name_of(solver_names(), s.solver)}, {"steps", s.steps},
-            {"shift", s.shift},                            {"guidance_scale", s.cfg},
-            {"grid", name_of(grid_names(), s.grid)},       {"model_time", name_of(time_names(), s.model_time)}};
+    return {{"solver", name_of(solver_names(), s.solver)},
+            {"steps", s.steps},
+            {"shift", s.shift},
+            {"guidance_scale", s.cfg},
+            {"grid", name_of(grid_names(), s.grid)},
+            {"model_time", name_of(time_names(), s.model_time)}};
   }
   const workers::MethodOptions& m = info.method;
   json sampler = {{"outer_steps", m.outer_steps},
@@ -124,7 +128,8 @@ class Object {
   template <class Enum>
   Enum get(const std::string& key, const Names<Enum>& names) const {
     const auto text = get<std::string>(key);
-    const auto found = std::ranges::find(names, text, [](const auto& pair) { return std::string(pair.second); });
+    const auto found =
+        std::ranges::find(names, text, [](const auto& pair) { return std::string(pair.second); });
     check(found != names.end(), ErrorKind::kData, fmt::format("{}: unknown {} \"{}\"", where_, key, text));
     return found->first;
   }
@@ -133,7 +138,9 @@ class Object {
     check(value >= 1, ErrorKind::kData, fmt::format("{}: \"{}\" is {}", where_, key, value));
     return value;
   }
-  void expect(bool holds, const std::string& what) const { check(holds, ErrorKind::kData, where_ + ": " + what); }
+  void expect(bool holds, const std::string& what) const {
+    check(holds, ErrorKind::kData, where_ + ": " + what);
+  }
 
  private:
   std::string where_;
@@ -155,9 +162,9 @@ void read_sampler(ExportInfo& info, const Object& sampler) {
   sampler.expect(info.student.head_blocks <= info.student.wan.layers, "more head_blocks than layers");
   sampler.expect(sampler.get<std::vector<double>>("inner_grid") == inner_grid(info),
                  "inner_grid is not that of inner_steps and inner_shift");
-  sampler.expect(sampler.get<std::string>("inner_velocity") ==
-                     (m.name == MethodName::kTm ? "instantaneous" : "average"),
-                 "inner_velocity is not that of the method");
+  sampler.expect(
+      sampler.get<std::string>("inner_velocity") == (m.name == MethodName::kTm ? "instantaneous" : "average"),
+      "inner_velocity is not that of the method");
 }
 
 void read_teacher_sampler(configs::SamplerOptions& s, const Object& sampler) {
@@ -171,7 +178,8 @@ void read_teacher_sampler(configs::SamplerOptions& s, const Object& sampler) {
 
 void read_latents(data::LatentHeader& header, const Object& latents) {
   header.latent_shape = latents.get<std::array<int64_t, 4>>("shape");
-  for (const int64_t extent : header.latent_shape) latents.expect(extent >= 1, "shape holds no positive sizes");
+  for (const int64_t extent : header.latent_shape)
+    latents.expect(extent >= 1, "shape holds no positive sizes");
   header.codec = latents.get<std::string>("codec");
   header.latent_mean = latents.get<std::vector<float>>("mean");
   header.latent_std = latents.get<std::vector<float>>("std");
@@ -206,8 +214,8 @@ std::optional<ExportInfo> from_metadata(const SafetensorsMetadata& metadata, con
   const auto version = metadata.find("tmd.export");
   if (version == metadata.end()) return {};
   check(version->second == kVersion, ErrorKind::kData,
-        fmt::format("{} is an export of version {}; this program reads version {}", file.string(), version->second,
-                    kVersion));
+        fmt::format("{} is an export of version {}; this program reads version {}", file.string(),
+                    version->second, kVersion));
   ExportInfo info;
   info.student.wan = config;
   const auto method = metadata.find("tmd.method");
@@ -217,8 +225,8 @@ std::optional<ExportInfo> from_metadata(const SafetensorsMetadata& metadata, con
   if (info.is_teacher) {
     read_teacher_sampler(info.sampler, sampler);
   } else {
-    const auto found =
-        std::ranges::find(method_names(), method->second, [](const auto& pair) { return std::string(pair.second); });
+    const auto found = std::ranges::find(method_names(), method->second,
+                                         [](const auto& pair) { return std::string(pair.second); });
     check(found != method_names().end(), ErrorKind::kData,
           fmt::format("{} metadata tmd.method: unknown method \"{}\"", file.string(), method->second));
     info.method.name = found->first;

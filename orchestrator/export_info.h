@@ -13,12 +13,12 @@ namespace tmd::orchestrator {
 /// What the metadata of exported weights say beside the weights (docs/formats/export.md): enough to sample
 /// from them without the run that made them.
 struct ExportInfo {
-  bool is_teacher = false;           ///< sampled by `sampler`; else a student of `method`
-  workers::MethodOptions method;     ///< names, steps and shifts of a student
-  configs::SamplerOptions sampler;   ///< of a teacher
-  model::TmdStudentConfig student;   ///< sizes; head blocks and fusion count for students with a flow head
-  data::LatentHeader latents;        ///< shape, codec, mean and std, video sizes; `samples` and text are not said
-  std::string source = "{}";         ///< JSON: run, step, whether averaged weights
+  bool is_teacher = false;          ///< sampled by `sampler`; else a student of `method`
+  workers::MethodOptions method;    ///< names, steps and shifts of a student
+  configs::SamplerOptions sampler;  ///< of a teacher
+  model::TmdStudentConfig student;  ///< sizes; head blocks and fusion count for students with a flow head
+  data::LatentHeader latents;  ///< shape, codec, mean and std, video sizes; `samples` and text are not said
+  std::string source = "{}";   ///< JSON: run, step, whether averaged weights
 };
 
 /// The keys "format" and "tmd.*" of an export.

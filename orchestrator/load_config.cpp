@@ -1,5 +1,6 @@
 #include "orchestrator/load_config.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fmt/format.h>
 
@@ -9,17 +10,25 @@
 namespace tmd::orchestrator {
 namespace {
 
-// Sizes that a weights file knows need not be set; those that are set must be the file's.
+constexpr const char* kSizes[] = {"model.heads",       "model.head_dim", "model.ffn",
+                                  "model.layers",      "model.channels", "model.text_dim",
+                                  "model.text_length", "model.freq_dim", "model.epsilon"};
+
+// Sizes that a weights file knows need not be set; those that are set must be the file's. A run's own
+// config.ini sets all of them: nothing is read then, so that a run outlives the weights it started from.
 void take_sizes_from_weights(LoadedConfig& loaded) {
   configs::OptionTable& table = *loaded.table;
   const std::string& path = loaded.config.model.weights;
   if (path.empty() || loaded.config.model.kind != model::ModelKind::kWan) return;
+  const bool all_set = std::ranges::all_of(kSizes, [&](const char* size) { return table.is_set(size); });
+  if (all_set || !std::filesystem::exists(path)) return;  // what is missing is said when it is loaded
   const model::WanWeights weights = model::open_wan_weights(path);
   const model::WanConfig& wan = weights.config;
   std::vector<std::pair<std::string, int64_t>> sizes = {{"model.ffn", wan.ffn},
                                                         {"model.layers", wan.layers},
                                                         {"model.channels", wan.channels},
-                                                        {"model.text_dim", wan.text_dim}};
+                                                        {"model.text_dim", wan.text_dim},
+                                                        {"model.freq_dim", wan.freq_dim}};
   const bool heads_are_set = table.is_set("model.heads") || table.is_set("model.head_dim");
   if (weights.heads_known || !heads_are_set) {
     sizes.emplace_back("model.heads", wan.heads);
@@ -36,8 +45,7 @@ void take_sizes_from_weights(LoadedConfig& loaded) {
   const int64_t width = loaded.config.model.wan.width();
   check(width == wan.width(), ErrorKind::kConfig,
         fmt::format("model.heads x model.head_dim = {}, but {} is {} wide", width, path, wan.width()));
-  loaded.config.model.wan.epsilon = wan.epsilon;
-  loaded.config.model.wan.freq_dim = wan.freq_dim;
+  if (!table.is_set("model.epsilon")) table.assign("model.epsilon", fmt::format("{}", wan.epsilon), path);
 }
 
 }  // namespace

@@ -12,9 +12,10 @@
 #include "base/host_memory.h"
 #include "base/log.h"
 #include "comm/agree.h"
-#include "model/wan_dit.h"
+#include "model/tmd_student.h"
 #include "model/weights_file.h"
 #include "sharding/network_bytes.h"
+#include "workers/networks.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -94,24 +95,30 @@ at::ScalarType compute_type(Precision precision) {
 LoadedWan::LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
                      bool trainable)
     : precision_(precision) {
-  comm::run_agreed(world,
-                   [&] { weights_ = std::make_unique<model::WanWeights>(model::open_wan_weights(path)); });
+  comm::run_agreed(world, [&] {
+    weights_ = std::make_unique<model::WanWeights>(model::open_wan_weights(path));
+    info_ = from_metadata(weights_->files.metadata(), weights_->config, weights_->files.path());
+  });
   const at::ScalarType type = compute_type(precision);
-  const std::vector<sharding::UnitSpec> units = model::wan_units(weights_->config);
-  require_memory(world, units, type, trainable, path.string());
+  require_memory(world, units(), type, trainable, path.string());
   mesh_ = std::make_unique<sharding::Mesh>(sharding::resolve_mesh({}, world.size(), weights_->config.heads),
                                            world);
-  load(world, units, trainable);
+  load(world, trainable);
 }
 
-void LoadedWan::load(comm::Communicator& world, std::vector<sharding::UnitSpec> units, bool trainable) {
+std::vector<sharding::UnitSpec> LoadedWan::units() const {
+  const bool has_head = info_ && !info_->is_teacher && workers::is_decoupled(info_->method.name);
+  return has_head ? model::tmd_student_units(info_->student) : model::wan_units(weights_->config);
+}
+
+void LoadedWan::load(comm::Communicator& world, bool trainable) {
   const auto start = std::chrono::steady_clock::now();
   const uint64_t memory = resident_memory(), read = bytes_read_by_process();
   const at::ScalarType type = compute_type(precision_);
-  const sharding::NetworkBytes bytes = sharding::network_bytes(units, world.size(), type, trainable);
+  const sharding::NetworkBytes bytes = sharding::network_bytes(units(), world.size(), type, trainable);
   comm::run_agreed(world, [&] {
-    network_ = std::make_unique<sharding::ShardedNetwork>("transformer", std::move(units), *mesh_, type,
-                                                          trainable, buffers_);
+    network_ =
+        std::make_unique<sharding::ShardedNetwork>("transformer", units(), *mesh_, type, trainable, buffers_);
     model::load_weights(*network_, weights_->files,
                         [&](const std::string& name) { return weights_->spelling.of(name); });
   });
@@ -130,8 +137,8 @@ void LoadedWan::load(comm::Communicator& world, std::vector<sharding::UnitSpec> 
         "loaded {} ({} naming, {:.2f} G parameters) on {} ranks in {:.2f} s; read {:.3f} times the tensors' "
         "{}",
         weights_->files.path().string(), name(weights_->spelling.naming),
-        static_cast<double>(sharding::count_elements(model::wan_units(weights_->config))) / 1e9, world.size(),
-        report_.seconds, static_cast<double>(report_.bytes_read) / static_cast<double>(report_.file_bytes),
+        static_cast<double>(weights_->parameters()) / 1e9, world.size(), report_.seconds,
+        static_cast<double>(report_.bytes_read) / static_cast<double>(report_.file_bytes),
         gigabytes(static_cast<double>(report_.file_bytes)));
   }
 }

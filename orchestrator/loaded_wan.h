@@ -5,6 +5,7 @@
 #include <string>
 
 #include "model/wan_weights.h"
+#include "orchestrator/export_info.h"
 #include "sharding/sharded_network.h"
 
 namespace tmd::orchestrator {
@@ -21,17 +22,20 @@ enum class Precision {
 Precision parse_precision(const std::string& word);
 at::ScalarType compute_type(Precision precision);
 
-/// A Wan transformer from published or exported weights, cut over all ranks.
+/// A Wan transformer or an exported student from weights files, cut over all ranks.
 class LoadedWan {
  public:
   /// Opens the weights that `path` stands for, checks that they fit into the memory of the hosts, makes the
   /// network and fills it; every rank reads its own byte ranges. `trainable`: gradients of parameters are
-  /// wanted. Throws, on all ranks: as open_wan_weights and load_weights; kDoesNotFit, before anything is read
-  /// or allocated, with what would fit. Keeps a reference to `world`. Collective over: `world`.
+  /// wanted. Throws, on all ranks: as open_wan_weights, from_metadata and load_weights; kDoesNotFit, before
+  /// anything is read or allocated, with what would fit. Keeps a reference to `world`. Collective over:
+  /// `world`.
   LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
             bool trainable = false);
 
   const model::WanWeights& weights() const { return *weights_; }
+  /// What an export says of itself; empty for published weights.
+  const std::optional<ExportInfo>& info() const { return info_; }
   sharding::ShardedNetwork& network() { return *network_; }
   const sharding::Mesh& mesh() const { return *mesh_; }
   Precision precision() const { return precision_; }
@@ -51,10 +55,12 @@ class LoadedWan {
   void close();
 
  private:
-  void load(comm::Communicator& world, std::vector<sharding::UnitSpec> units, bool trainable);
+  std::vector<sharding::UnitSpec> units() const;
+  void load(comm::Communicator& world, bool trainable);
 
   Precision precision_;
   std::unique_ptr<model::WanWeights> weights_;
+  std::optional<ExportInfo> info_;
   std::unique_ptr<sharding::Mesh> mesh_;
   sharding::GatherBuffers buffers_;
   std::unique_ptr<sharding::ShardedNetwork> network_;

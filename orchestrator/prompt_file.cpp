@@ -1,7 +1,8 @@
 #include "orchestrator/prompt_file.h"
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
+
+#include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "data/writer.h"
@@ -35,7 +36,8 @@ Prompts read_prompts(data::DataSet& set, int64_t count) {
 void require_text_shape(const Prompts& prompts, int64_t rows, int64_t features) {
   const auto& [have_rows, have_features] = prompts.header.text_shape;
   check(have_rows == rows && have_features == features, ErrorKind::kData,
-        fmt::format("the prompts are {} x {}, the model takes {} x {}", have_rows, have_features, rows, features),
+        fmt::format("the prompts are {} x {}, the model takes {} x {}", have_rows, have_features, rows,
+                    features),
         "embed the prompts with the encoder that made the training data (scripts/embed_prompts.py)");
 }
 
@@ -50,7 +52,7 @@ void write_prompts(const std::filesystem::path& file, const Prompts& prompts) {
   data::LatentWriter writer(file, header);
   for (int64_t i = 0; i < header.samples; ++i) {
     data::Sample row = prompts.rows[static_cast<size_t>(i)];
-    row.latent = {};
+    row.latent = at::Tensor();
     writer.write(i, row);
   }
   if (prompts.negative) writer.write_negative_text(*prompts.negative);

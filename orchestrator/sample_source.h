@@ -52,7 +52,7 @@ class SampleSource {
   SampleRequest request(const Prompts& prompts, uint64_t seed) const;
   /// [N, C, T, H, W] float32, on all ranks. Throws kData as sample_teacher and sample_student.
   at::Tensor sample(const SampleRequest& request);
-  /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a student, `inner_noise` [M, N, C, T, H, W],
+  /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a flow head, `inner_noise` [M, N, C, T, H, W],
   /// whose row i - 1 is that of outer step i; float32. No communication.
   NamedTensors noise(const SampleRequest& request) const;
   /// Codec, latent shape, mean and std of the samples.

@@ -47,6 +47,17 @@ at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request,
 
 }  // namespace
 
+at::Tensor outer_noise(uint64_t seed, const std::vector<int64_t>& numbers,
+                       const std::vector<int64_t>& latent_shape, at::ScalarType type) {
+  return method::draw_normal({seed, 0, numbers}, Purpose::kSampleNoise, latent_shape, type);
+}
+
+at::Tensor inner_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
+                       const std::vector<int64_t>& latent_shape, at::ScalarType type) {
+  return method::draw_normal({seed, static_cast<uint64_t>(step), numbers}, Purpose::kSampleInner,
+                             latent_shape, type);
+}
+
 at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNetwork& teacher,
                           const configs::SamplerOptions& options, const SampleRequest& request,
                           const SampleProgress& progress) {
@@ -59,8 +70,7 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       teacher.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor x = method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise,
-                                                 request.latent_shape, type);
+        const at::Tensor x = outer_noise(request.seed, numbers, request.latent_shape, type);
         const at::Tensor negative = request.negative_text.to(type);
         return euler ? method::sample_euler(*view, x, text.to(type), negative, sigmas, guidance)
                      : method::sample_unipc(*view, x, text.to(type), negative, sigmas, guidance);
@@ -78,15 +88,13 @@ at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       student.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor noise = method::draw_normal({request.seed, 0, numbers}, Purpose::kSampleNoise,
-                                                     request.latent_shape, type);
-        const auto inner_noise = [&](int i) {
-          return method::draw_normal({request.seed, static_cast<uint64_t>(i), numbers}, Purpose::kSampleInner,
-                                     request.latent_shape, type);
+        const at::Tensor noise = outer_noise(request.seed, numbers, request.latent_shape, type);
+        const auto inner = [&](int i) {
+          return inner_noise(request.seed, i, numbers, request.latent_shape, type);
         };
         // The sampler starts at t_M as training does: noise times t_M.
         return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(type), grid_t,
-                                            inner_noise);
+                                            inner);
       },
       progress);
 }

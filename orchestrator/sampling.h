@@ -23,6 +23,13 @@ struct SampleRequest {
   int64_t batch = 16;        ///< rows per rank that are computed at once
 };
 
+/// What the rows `numbers` of a sampling with `seed` start from, [rows, C, T, H, W]: the outer noise, and the
+/// inner noise y_1 of outer step i of a student with a flow head.
+at::Tensor outer_noise(uint64_t seed, const std::vector<int64_t>& numbers,
+                       const std::vector<int64_t>& latent_shape, at::ScalarType type);
+at::Tensor inner_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
+                       const std::vector<int64_t>& latent_shape, at::ScalarType type);
+
 /// Called on every rank after each batch with the rows that are done over all ranks.
 using SampleProgress = std::function<void(int64_t done)>;
 

@@ -16,14 +16,19 @@ struct Place {
   std::optional<int64_t> step;
 };
 
+std::optional<fs::path> run_of_checkpoint(const fs::path& folder) {
+  const bool is_checkpoint =
+      folder.filename().string().rfind("step_", 0) == 0 && fs::exists(folder / checkpoint::kManifestName);
+  return is_checkpoint ? std::optional(folder.parent_path().parent_path()) : std::nullopt;
+}
+
 // RUN or RUN/checkpoints/step_00002000.
 Place find_place(const fs::path& folder) {
   const fs::path whole = fs::absolute(folder).lexically_normal();
   const fs::path given = whole.filename().empty() ? whole.parent_path() : whole;
-  const std::string name = given.filename().string();
   Place place{given, std::nullopt};
-  if (name.rfind("step_", 0) == 0 && fs::exists(given / checkpoint::kManifestName)) {
-    place.run = given.parent_path().parent_path();
+  if (const auto run = run_of_checkpoint(given)) {
+    place.run = *run;
     place.step = checkpoint::read_manifest(given).description.step;
   }
   check(fs::exists(place.run / "config.ini"), ErrorKind::kData,
@@ -33,6 +38,12 @@ Place find_place(const fs::path& folder) {
 }
 
 }  // namespace
+
+bool is_run(const fs::path& folder) {
+  const fs::path whole = fs::absolute(folder).lexically_normal();
+  const fs::path given = whole.filename().empty() ? whole.parent_path() : whole;
+  return run_of_checkpoint(given).has_value() || fs::exists(given / "config.ini");
+}
 
 TrainedRun::TrainedRun(comm::Communicator& trainers, const fs::path& folder, std::vector<std::string> words) {
   Place place;

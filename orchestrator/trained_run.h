@@ -13,6 +13,9 @@
 
 namespace tmd::orchestrator {
 
+/// Whether `folder` is a run folder or one of its checkpoints, as opposed to weights files.
+bool is_run(const std::filesystem::path& folder);
+
 /// The networks of a run as one of its checkpoints has them, for sampling and evaluation. Every rank of
 /// `trainers` takes part; their number must be that of the trainers that wrote the checkpoint.
 class TrainedRun {

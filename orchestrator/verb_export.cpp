@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -93,7 +94,9 @@ void export_model(comm::Communicator& world, const Arguments& arguments, ExportR
   const bool all_bf16 = dtypes == std::vector<std::string>{"BF16"};
   LoadedWan loaded(world, source, all_bf16 ? Precision::kBf16 : Precision::kF32);
   const bool is_kept = dtypes.front() == "F16" || all_bf16;
-  request.dtype = arguments.has("dtype") ? dtype_name(arguments.required("dtype")) : is_kept ? dtypes.front() : "F32";
+  request.dtype = arguments.has("dtype") ? dtype_name(arguments.required("dtype"))
+                  : is_kept              ? dtypes.front()
+                                         : "F32";
   request.config = loaded.weights().config;
   request.info = loaded.info();
   comm::run_agreed(world, [&] { request.prompts = prompts_beside(source); });
@@ -103,7 +106,8 @@ void export_model(comm::Communicator& world, const Arguments& arguments, ExportR
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const Arguments arguments("export", words, {"for", "dtype", "output"}, {"average", "teacher"});
-  check(arguments.plain().size() == 1, ErrorKind::kUsage, "tmd export: name one run or model", "tmd export --help");
+  check(arguments.plain().size() == 1, ErrorKind::kUsage, "tmd export: name one run or model",
+        "tmd export --help");
   const std::string output = arguments.required("output");
   ExportRequest request;
   request.target = parse_target(arguments.value_or("for", "tmd"));

@@ -11,7 +11,9 @@
 #include "orchestrator/pictures.h"
 #include "orchestrator/png_file.h"
 #include "orchestrator/previews.h"
-#include "orchestrator/trained_run.h"
+#include "orchestrator/prompt_file.h"
+#include "orchestrator/sample_source.h"
+#include "orchestrator/tensor_file.h"
 #include "orchestrator/verbs.h"
 #include "orchestrator/webp_file.h"
 
@@ -20,56 +22,34 @@ namespace {
 
 constexpr const char* kHelp =
     R"(tmd sample --weights DIR --output DIR [--prompts FILE.h5] [--count N] [--steps M] [--seed S] [--teacher] [--average]
+           [--dtype f32|f64|bf16] [--frames F --height H --width W] [--write-noise FILE.safetensors]
+           [--sampler.KEY=VALUE ...]
 
-Samples videos from a run (its folder, or one of its checkpoints/step_*). Prompts are the embeddings in FILE.h5, a
-tmd-latents file with or without latents; default: the run's own data. --teacher samples the teacher instead of the
-student. Writes samples.h5 (latents with their prompts, itself a tmd-latents file) and, when the codec can be decoded,
-samples.png and samples.webp of the first 64. Runs on as many ranks as trained the run.
+Samples videos. DIR is a run (its folder, or one of its checkpoints/step_*), an export, or the folder of a published Wan
+model, which is sampled as a teacher. Prompts are the embeddings in FILE.h5, a tmd-latents file with or without latents (see
+scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of an export.
+
+  --teacher, --average   of a run: its teacher instead of the student; the average of the weights
+  --steps                of the student's outer grid, or of the teacher's sampler
+  --sampler.KEY=VALUE    how a teacher is sampled: solver, steps, shift, cfg, grid, model_time (tmd inspect options)
+  --dtype                what exports and published models compute with (default f32; a run: as it was trained)
+  --frames --height --width   size of the videos for published models and exports with Wan latents
+  --write-noise          the noise that the samples start from, for other programs: `noise` [N, C, T, H, W] and, for a TMD
+                         student, `inner_noise` [M, N, C, T, H, W]
+
+Writes samples.h5 (latents with their prompts, itself a tmd-latents file) and, when the latents can be decoded, samples.png
+and samples.webp of the first 64. Runs of several ranks are sampled by as many.
 
   mpirun -n 2 tmd sample --weights runs/clips --count 8 --output out
   mpirun -n 2 tmd sample --weights runs/clips/checkpoints/step_00000400 --prompts mine.h5 --seed 7 --output out
+  tmd sample --weights exported --prompts mine.h5 --output out
+  tmd sample --weights Wan2.1-T2V-1.3B --prompts mine.h5 --frames 17 --height 240 --width 416 --dtype bf16 --output out
 )";
 
 constexpr int64_t kMostShown = 64;
 
-struct Prompts {
-  at::Tensor text;  // [N, S, E]
-  std::vector<data::Sample> rows;
-};
-
-Prompts read_prompts(data::DataSet& set, int64_t count, const data::LatentHeader& trained_on) {
-  check(set.header().text_shape == trained_on.text_shape, ErrorKind::kData,
-        fmt::format("the prompts are {} x {}, the model takes {} x {}", set.header().text_shape[0],
-                    set.header().text_shape[1], trained_on.text_shape[0], trained_on.text_shape[1]),
-        "embed the prompts with the encoder that made the training data");
-  Prompts prompts;
-  std::vector<at::Tensor> text;
-  for (int64_t i = 0; i < std::min(count, set.size()); ++i) {
-    auto read = set.read(i);
-    if (const auto* bad = std::get_if<data::BadSample>(&read)) {
-      throw Error(ErrorKind::kData, fmt::format("{}: {}", bad->name, bad->problem));
-    }
-    prompts.rows.push_back(std::get<data::Sample>(std::move(read)));
-    text.push_back(prompts.rows.back().text);
-  }
-  prompts.text = at::stack(text, 0);
-  return prompts;
-}
-
-void write_output(const std::filesystem::path& folder, const data::DataSet& trained_on,
-                  const Prompts& prompts, const at::Tensor& samples) {
-  data::LatentHeader header = trained_on.header();
-  header.samples = samples.size(0);
-  header.latent_type = header.text_type = data::StoredType::kFloat32;
-  header.has_prompts = header.has_checksum = true;
-  header.generator.clear();
-  data::LatentWriter writer(folder / "samples.h5", header);
-  for (int64_t i = 0; i < samples.size(0); ++i) {
-    const data::Sample& row = prompts.rows[static_cast<size_t>(i)];
-    writer.write(i, {samples[i], row.text, row.text_length, row.prompt});
-  }
-  if (header.has_negative_text) writer.write_negative_text(trained_on.negative_text());
-  writer.finish();
+void write_pictures(const std::filesystem::path& folder, const data::LatentHeader& header,
+                    const at::Tensor& samples) {
   const auto pictures = LatentPictures::make(header);
   if (!pictures) return;
   if (pictures->is_plot()) {
@@ -86,8 +66,38 @@ void write_output(const std::filesystem::path& folder, const data::DataSet& trai
              {.frames_per_second = header.fps > 0 ? header.fps : 8});
 }
 
+void write_output(const std::filesystem::path& folder, data::LatentHeader header, const Prompts& prompts,
+                  const at::Tensor& samples) {
+  header.has_latents = true;
+  header.samples = samples.size(0);
+  header.latent_type = header.text_type = data::StoredType::kFloat32;
+  header.has_prompts = header.has_checksum = true;
+  header.has_negative_text = prompts.negative.has_value();
+  header.text_shape = prompts.header.text_shape;
+  header.text_encoder = prompts.header.text_encoder;
+  header.negative_prompt = prompts.header.negative_prompt;
+  header.generator.clear();
+  data::LatentWriter writer(folder / "samples.h5", header);
+  for (int64_t i = 0; i < samples.size(0); ++i) {
+    const data::Sample& row = prompts.rows[static_cast<size_t>(i)];
+    writer.write(i, {samples[i], row.text, row.text_length, row.prompt});
+  }
+  if (prompts.negative) writer.write_negative_text(*prompts.negative);
+  writer.finish();
+  write_pictures(folder, header, samples);
+}
+
+VideoSize video_size(const Arguments& arguments) {
+  return {.frames = arguments.integer_or("frames", 0),
+          .height = arguments.integer_or("height", 0),
+          .width = arguments.integer_or("width", 0)};
+}
+
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
-  const Arguments arguments("sample", words, {"weights", "output", "prompts", "count", "steps", "seed"},
+  SamplerWords split = take_sampler_words(words);
+  const Arguments arguments("sample", split.rest,
+                            {"weights", "output", "prompts", "count", "steps", "seed", "dtype", "frames",
+                             "height", "width", "write-noise"},
                             {"teacher", "average"});
   const int64_t count = arguments.integer_or("count", 8);
   check(count >= 1, ErrorKind::kUsage, "tmd sample: --count must be at least 1");
@@ -96,44 +106,40 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   comm::run_agreed(world, [&] {
     if (world.rank() == 0) create_folders(output);  // refused before the work, not after it
   });
-  TrainedRun trained(world, arguments.required("weights"));
-  if (arguments.has("average")) trained.use_average();
-  Job& job = trained.job();
+  SourceOptions options{.teacher = arguments.has("teacher"),
+                        .average = arguments.has("average"),
+                        .sampler_words = split.sampler,
+                        .size = video_size(arguments),
+                        .precision = {}};
+  if (arguments.has("dtype")) options.precision = parse_precision(arguments.required("dtype"));
+  const auto source = SampleSource::open(world, arguments.required("weights"), options);
+  if (arguments.has("steps")) source->set_steps(arguments.integer_or("steps", 1));
   Prompts prompts;
   comm::run_agreed(world, [&] {
     if (arguments.has("prompts")) {
       data::DataSet set({std::filesystem::path(arguments.required("prompts"))});
-      prompts = read_prompts(set, count, job.data().header());
+      prompts = read_prompts(set, count);
     } else {
-      prompts = read_prompts(job.data(), count, job.data().header());
+      prompts = source->own_prompts(count);
     }
+    source->check_prompts(prompts);
   });
-  const SampleRequest request{.text = prompts.text,
-                              .negative_text = job.negative_text(),
-                              .latent_shape = job.latent_shape(),
-                              .seed = static_cast<uint64_t>(arguments.integer_or("seed", 1)),
-                              .first_number = 0,
-                              .batch = trained.config().sampler.batch};
-  at::Tensor samples;
-  if (arguments.has("teacher") || trained.student() == nullptr) {
-    configs::SamplerOptions sampler = trained.config().sampler;
-    sampler.steps = arguments.integer_or("steps", sampler.steps);
-    samples = sample_teacher(job.plan(), trained.teacher(), sampler, request);
-  } else {
-    workers::MethodOptions method = trained.config().stages.method;
-    method.outer_steps = arguments.integer_or("steps", method.outer_steps);
-    samples = sample_student(job.plan(), *trained.student(), method, request);
-  }
+  const auto seed = static_cast<uint64_t>(arguments.integer_or("seed", 1));
+  const SampleRequest request = source->request(prompts, seed);
+  const at::Tensor samples = source->sample(request);
   comm::run_agreed(world, [&] {
-    if (world.rank() == 0) write_output(output, job.data(), prompts, samples);
+    if (world.rank() != 0) return;
+    write_output(output, source->latent_header(), prompts, samples);
+    if (arguments.has("write-noise"))
+      write_tensors(arguments.required("write-noise"), source->noise(request));
   });
   if (world.rank() == 0) log_info("{} samples in {}", samples.size(0), output.string());
-  trained.close();
+  source->close();
   return 0;
 }
 
 }  // namespace
 
-const Verb kSampleVerb{"sample", "sample videos from a run", kHelp, run};
+const Verb kSampleVerb{"sample", "sample videos from a run, an export or a published model", kHelp, run};
 
 }  // namespace tmd::orchestrator

@@ -24,6 +24,7 @@ extern const Verb kTrainVerb;
 extern const Verb kDemoVerb;
 extern const Verb kSampleVerb;
 extern const Verb kEvalVerb;
+extern const Verb kExportVerb;
 extern const Verb kForwardVerb;
 extern const Verb kDataVerb;
 extern const Verb kInspectVerb;

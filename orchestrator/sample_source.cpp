@@ -1,0 +1,192 @@
+#include "orchestrator/sample_source.h"
+
+#include <fmt/format.h>
+#include <numeric>
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "comm/agree.h"
+#include "model/wan_vae.h"
+#include "orchestrator/export_folder.h"
+#include "orchestrator/job.h"
+#include "orchestrator/trained_run.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWanCodec = "wan2.1-vae";
+constexpr VideoSize kPublishedSize = {.frames = 81, .height = 480, .width = 832};
+
+class RunSource : public SampleSource {
+ public:
+  RunSource(comm::Communicator& world, const fs::path& run, const SourceOptions& options)
+      : run_(world, run, options.sampler_words) {
+    check(!options.size.is_given() && !options.precision, ErrorKind::kUsage,
+          "tmd sample: --frames, --height, --width and --dtype are for exports and published models",
+          "tmd export writes an export of a run");
+    if (options.average) run_.use_average();
+    is_teacher_ = options.teacher || run_.student() == nullptr;
+    network_ = is_teacher_ ? &run_.teacher() : run_.student();
+    plan_ = run_.job().plan();
+    method_ = run_.config().stages.method;
+    sampler_ = run_.config().sampler;
+    header_ = run_.job().data().header();
+  }
+
+  Prompts own_prompts(int64_t count) override { return read_prompts(run_.job().data(), count); }
+  void close() override { run_.close(); }
+
+ private:
+  TrainedRun run_;
+};
+
+// Latents of Wan's VAE for a video.
+void set_video_size(data::LatentHeader& header, const VideoSize& wanted, const VideoSize& otherwise) {
+  check(header.codec == kWanCodec, ErrorKind::kUsage,
+        fmt::format("tmd sample: --frames, --height and --width are for latents of {}, not of {}", kWanCodec,
+                    header.codec));
+  const int64_t frames = wanted.frames > 0 ? wanted.frames : otherwise.frames;
+  const int64_t height = wanted.height > 0 ? wanted.height : otherwise.height;
+  const int64_t width = wanted.width > 0 ? wanted.width : otherwise.width;
+  check(frames % 4 == 1 && height % 16 == 0 && width % 16 == 0 && height > 0 && width > 0, ErrorKind::kUsage,
+        fmt::format("tmd sample: a video of {} frames of {} x {} has no latent", frames, height, width),
+        "frames are 4 k + 1, height and width multiples of 16");
+  header.latent_shape = {header.latent_shape[0], (frames - 1) / 4 + 1, height / 8, width / 8};
+  header.video_frames = frames;
+  header.video_height = height;
+  header.video_width = width;
+}
+
+data::LatentHeader wan_latents(int64_t channels) {
+  data::LatentHeader header;
+  header.codec = kWanCodec;
+  header.latent_shape[0] = channels;
+  header.latent_mean.assign(model::kWanLatentMean.begin(), model::kWanLatentMean.end());
+  header.latent_std.assign(model::kWanLatentStd.begin(), model::kWanLatentStd.end());
+  header.fps = 16;
+  return header;
+}
+
+class WeightsSource : public SampleSource {
+ public:
+  WeightsSource(comm::Communicator& world, const fs::path& weights, const SourceOptions& options)
+      : folder_(weights) {
+    const Precision precision = options.precision.value_or(Precision::kF32);
+    check(precision != Precision::kBf16Diffusers, ErrorKind::kUsage,
+          "tmd sample: --dtype bf16-diffusers is for tmd forward", "take bf16");
+    check(!options.teacher && !options.average, ErrorKind::kUsage,
+          "tmd sample: --teacher and --average are for runs; weights hold one network");
+    set_compute_threads(world, 0);
+    loaded_ = std::make_unique<LoadedWan>(world, weights, precision);
+    network_ = &loaded_->network();
+    comm::run_agreed(world, [&] { set_up(options); });
+  }
+
+  Prompts own_prompts(int64_t count) override {
+    const fs::path file = folder_ / kEmbeddingsFile;
+    check(fs::exists(file), ErrorKind::kUsage, fmt::format("{} brings no prompts", folder_.string()),
+          "name an embeddings file: --prompts FILE.h5 (scripts/embed_prompts.py makes one)");
+    data::DataSet set({file});
+    return read_prompts(set, count);
+  }
+
+  void close() override { loaded_->close(); }
+
+ private:
+  void set_up(const SourceOptions& options) {
+    const std::optional<ExportInfo>& info = loaded_->info();
+    plan_.model.wan = loaded_->weights().config;
+    plan_.student.wan = plan_.model.wan;
+    is_teacher_ = !info || info->is_teacher;
+    if (info) {
+      plan_.student = info->student;
+      method_ = info->method;
+      sampler_ = info->sampler;
+      header_ = info->latents;
+      const VideoSize trained = {header_.video_frames, header_.video_height, header_.video_width};
+      if (options.size.is_given()) set_video_size(header_, options.size, trained);
+    } else {
+      header_ = wan_latents(plan_.model.wan.channels);
+      check(plan_.model.wan.channels == model::kWanVaeChannels, ErrorKind::kData,
+            fmt::format("{} has latents of {} channels, those of Wan have {}", folder_.string(),
+                        plan_.model.wan.channels, model::kWanVaeChannels),
+            "export a run of tmd: exports say what their latents are");
+      set_video_size(header_, options.size, kPublishedSize);
+    }
+    configs::Config config;
+    config.sampler = sampler_;
+    configs::declare_options(config)->parse_command_line(options.sampler_words);
+    sampler_ = config.sampler;
+  }
+
+  fs::path folder_;
+  std::unique_ptr<LoadedWan> loaded_;
+};
+
+std::vector<int64_t> numbers_of(const SampleRequest& request) {
+  std::vector<int64_t> numbers(static_cast<size_t>(request.text.size(0)));
+  std::iota(numbers.begin(), numbers.end(), request.first_number);
+  return numbers;
+}
+
+}  // namespace
+
+SamplerWords take_sampler_words(const std::vector<std::string>& words) {
+  SamplerWords split;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const bool is_sampler = words[i].rfind("--sampler.", 0) == 0;
+    (is_sampler ? split.sampler : split.rest).push_back(words[i]);
+    const bool has_value_behind =
+        is_sampler && words[i].find('=') == std::string::npos && i + 1 < words.size();
+    if (has_value_behind) split.sampler.push_back(words[++i]);
+  }
+  return split;
+}
+
+std::unique_ptr<SampleSource> SampleSource::open(comm::Communicator& world, const fs::path& weights,
+                                                 const SourceOptions& options) {
+  if (is_run(weights)) return std::make_unique<RunSource>(world, weights, options);
+  return std::make_unique<WeightsSource>(world, weights, options);
+}
+
+void SampleSource::set_steps(int64_t steps) { (is_teacher_ ? sampler_.steps : method_.outer_steps) = steps; }
+
+void SampleSource::check_prompts(const Prompts& prompts) const {
+  if (plan_.model.kind == model::ModelKind::kMlp) return;
+  require_text_shape(prompts, plan_.model.wan.text_length, plan_.model.wan.text_dim);
+  check(!is_teacher_ || sampler_.cfg == 1 || prompts.negative, ErrorKind::kData,
+        fmt::format("guidance {} needs a negative prompt, and the prompts have none", sampler_.cfg),
+        "embed one with them, or take --sampler.cfg=1");
+}
+
+SampleRequest SampleSource::request(const Prompts& prompts, uint64_t seed) const {
+  return {.text = prompts.text(),
+          .negative_text = prompts.negative_text(),
+          .latent_shape = {header_.latent_shape.begin(), header_.latent_shape.end()},
+          .seed = seed,
+          .first_number = 0,
+          .batch = sampler_.batch};
+}
+
+at::Tensor SampleSource::sample(const SampleRequest& request) {
+  if (is_teacher_) return sample_teacher(plan_, *network_, sampler_, request);
+  return sample_student(plan_, *network_, method_, request);
+}
+
+NamedTensors SampleSource::noise(const SampleRequest& request) const {
+  const std::vector<int64_t> numbers = numbers_of(request);
+  const at::ScalarType type = network_->wide_type();
+  NamedTensors noise = {
+      {"noise", outer_noise(request.seed, numbers, request.latent_shape, type).to(at::kFloat)}};
+  if (is_teacher_ || !workers::is_decoupled(method_.name)) return noise;
+  std::vector<at::Tensor> inner;
+  for (int64_t i = 1; i <= method_.outer_steps; ++i)
+    inner.push_back(inner_noise(request.seed, i, numbers, request.latent_shape, type).to(at::kFloat));
+  noise["inner_noise"] = at::stack(inner, 0);
+  return noise;
+}
+
+}  // namespace tmd::orchestrator
