@@ -17,8 +17,8 @@ namespace tmd::model {
 at::Tensor channel_norm_silu(const at::Tensor& x, const at::Tensor& gamma);
 
 /// 3x3x3 convolution that sees the two frames before each frame (zeros before the clip) and one pixel of
-/// zeros around it.
-at::Tensor causal_conv(const ConvWeights& conv, const at::Tensor& x, FrameMemory& memory);
+/// zeros around it. Lets go of `x` before it computes.
+at::Tensor causal_conv(const ConvWeights& conv, at::Tensor x, FrameMemory& memory);
 
 struct VaeResidualWeights {
   at::Tensor norm1;      ///< [in, 1, 1, 1]

@@ -78,6 +78,18 @@ at::Tensor in_chunks(const WanVae& vae, const at::Tensor& clip, const std::vecto
   return at::cat(parts, 2);
 }
 
+TEST(WanVaeBlocks, norm_of_almost_nothing_is_held_up) {
+  at::Tensor x = at::zeros({1, 2, 1, 1, 2}, at::kDouble);
+  x[0][0][0][0][0].fill_(3e-13);
+  x[0][1][0][0][0].fill_(4e-13);
+
+  const at::Tensor y = channel_norm_silu(x, at::ones({2, 1, 1, 1}, at::kDouble)).flatten();
+
+  const double expected = 0.3 * std::sqrt(2.0);  // 3e-13 / 1e-12, not / 5e-13
+  EXPECT_NEAR(y[0].item<double>(), expected / (1 + std::exp(-expected)), 1e-12);
+  EXPECT_EQ(y[1].item<double>(), 0);
+}
+
 TEST(WanVae, published_width_has_the_published_number_of_parameters) {
   EXPECT_EQ(unit_of(kWanVaeWidth).params.size(), 194u);
   EXPECT_EQ(unit_of(kWanVaeWidth).elements(), 126892531);
@@ -191,12 +203,20 @@ TEST(WanVaeNames, diffusers_spells_them_so) {
       {"encoder.conv1.weight", "encoder.conv_in.weight"},
       {"encoder.downsamples.3.shortcut.weight", "encoder.down_blocks.3.conv_shortcut.weight"},
       {"encoder.downsamples.5.time_conv.bias", "encoder.down_blocks.5.time_conv.bias"},
+      {"encoder.middle.0.residual.0.gamma", "encoder.mid_block.resnets.0.norm1.gamma"},
+      {"encoder.middle.1.norm.gamma", "encoder.mid_block.attentions.0.norm.gamma"},
       {"encoder.middle.2.residual.6.bias", "encoder.mid_block.resnets.1.conv2.bias"},
       {"encoder.head.0.gamma", "encoder.norm_out.gamma"},
+      {"encoder.head.2.weight", "encoder.conv_out.weight"},
+      {"decoder.conv1.bias", "decoder.conv_in.bias"},
+      {"decoder.middle.0.residual.2.weight", "decoder.mid_block.resnets.0.conv1.weight"},
       {"decoder.middle.1.to_qkv.weight", "decoder.mid_block.attentions.0.to_qkv.weight"},
+      {"decoder.middle.2.residual.3.gamma", "decoder.mid_block.resnets.1.norm2.gamma"},
       {"decoder.upsamples.4.residual.0.gamma", "decoder.up_blocks.1.resnets.0.norm1.gamma"},
+      {"decoder.upsamples.4.shortcut.bias", "decoder.up_blocks.1.resnets.0.conv_shortcut.bias"},
       {"decoder.upsamples.7.resample.1.bias", "decoder.up_blocks.1.upsamplers.0.resample.1.bias"},
-      {"decoder.upsamples.14.residual.3.gamma", "decoder.up_blocks.3.resnets.2.norm2.gamma"},
+      {"decoder.upsamples.14.residual.6.weight", "decoder.up_blocks.3.resnets.2.conv2.weight"},
+      {"decoder.head.0.gamma", "decoder.norm_out.gamma"},
       {"decoder.head.2.bias", "decoder.conv_out.bias"}};
   for (const auto& [original, diffusers] : names) EXPECT_EQ(diffusers_vae_name(original), diffusers);
 }
