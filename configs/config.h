@@ -53,6 +53,12 @@ struct PreviewOptions {
   int64_t prompts = 4;  ///< the first ones of the data set
 };
 
+/// `[decoder]`: weights that turn latents of Wan's VAE into pictures; the best one given is used.
+struct DecoderOptions {
+  std::string vae;   ///< safetensors file of the Wan2.1 VAE, original or diffusers names
+  std::string taew;  ///< safetensors file of TAEW2.1, a small substitute
+};
+
 /// Every setting of a run.
 struct Config {
   RunOptions run;
@@ -68,6 +74,7 @@ struct Config {
   CheckpointOptions checkpoint;
   SamplerOptions sampler;
   PreviewOptions preview;
+  DecoderOptions decoder;
 
   Config();
   /// The stages in order. Throws kConfig for an unknown name, a wrong order, or a stage that the method

@@ -262,6 +262,10 @@ void declare_output(OptionTable& table, Config& c) {
       .add("every", &c.preview.every, "iterations between previews; 0 = start and end of a stage, -1 = never")
       .min(-1);
   preview.add("prompts", &c.preview.prompts, "prompts shown, the first of the data set").min(1).max(64);
+  Section decoder = table.section(
+      "decoder", "Weights that show latents of Wan's VAE; the best is used, without any a linear map");
+  decoder.add("vae", &c.decoder.vae, "Wan2.1 VAE: safetensors file in original or diffusers names");
+  decoder.add("taew", &c.decoder.taew, "TAEW2.1, a small substitute: safetensors file");
 }
 
 }  // namespace

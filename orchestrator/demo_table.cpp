@@ -33,7 +33,7 @@ void DemoTable::add(TrainedRun& run, const Contender& contender, Promise promise
   comm::run_agreed(run.job().trainers(), [&] {
     if (evaluator_ || !stage_.is_first_rank()) return;
     evaluator_ = Evaluator::make(run.job().data(), samples_, kEvaluationSeed);
-    pictures_ = LatentPictures::make(run.job().data().header());
+    pictures_ = LatentPictures::make(run.job().data().header(), run.config().decoder);
   });
   stage_.say(fmt::format("{}: {} samples of {}", part_, samples_, contender.name));
   rows_.push_back(evaluate(run, contender, evaluator_.get(), samples_, kEvaluationSeed, [&](int64_t done) {

@@ -23,40 +23,17 @@ constexpr int64_t kWantedSide = 96;  // pixels of a video on the sheet
 
 }  // namespace
 
-std::unique_ptr<LatentPictures> LatentPictures::make(const data::LatentHeader& header) {
-  auto pictures = std::make_unique<LatentPictures>();
-  pictures->mean_ = header.latent_mean;
-  pictures->std_ = header.latent_std;
-  if (header.codec == "points-2d") return pictures;
-  try {
-    pictures->codec_ = data::make_codec(header.codec);
-  } catch (const Error& e) {
-    log_warning("no previews: {}", e.what());
-    return nullptr;
-  }
-  return pictures;
-}
-
-std::vector<at::Tensor> LatentPictures::videos(const at::Tensor& latents) const {
-  std::vector<at::Tensor> videos;
-  for (const at::Tensor& latent : data::denormalise(latents.to(at::kFloat), mean_, std_).unbind(0)) {
-    videos.push_back(codec_->decode(latent).clamp(-1, 1));
-  }
-  return videos;
-}
-
-at::Tensor LatentPictures::plot(const at::Tensor& data, const at::Tensor& samples) const {
-  const auto points = [this](const at::Tensor& latents) {
-    return data::denormalise(latents.to(at::kFloat), mean_, std_).flatten(1);
-  };
-  return scatter_plot(points(data), points(samples), {0.1, 0.35, 0.8});
-}
-
 Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(std::move(folder)) {
   if (job_.config().preview.every < 0) return;
-  pictures_ = LatentPictures::make(job_.data().header());
-  if (!pictures_) return;
-  const int64_t wanted = pictures_->is_plot() ? kPlotPoints : job_.config().preview.prompts;
+  const data::LatentHeader& header = job_.data().header();
+  comm::run_agreed(job_.trainers(), [&] {
+    if (job_.trainers().rank() == 0) pictures_ = LatentPictures::make(header, job_.config().decoder);
+  });
+  is_on_ = comm::agree_any(job_.trainers(), pictures_ != nullptr);
+  if (!is_on_) return;
+  const bool is_plot = LatentPictures::is_plot(header);
+  if (pictures_ && !is_plot) log_info("previews are decoded by {}", pictures_->decoder_name());
+  const int64_t wanted = is_plot ? kPlotPoints : job_.config().preview.prompts;
   const int64_t rows = std::min(wanted, job_.data().size());
   std::vector<at::Tensor> text, latents;
   for (int64_t i = 0; i < rows; ++i) {
@@ -68,7 +45,7 @@ Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(
     latents.push_back(sample->latent);
   }
   if (text.empty()) {
-    pictures_.reset();
+    is_on_ = false;
     return;
   }
   data_latents_ = at::stack(latents, 0);
@@ -77,17 +54,17 @@ Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(
               .latent_shape = job_.latent_shape(),
               .seed = kPreviewSeed,
               .first_number = 0,
-              .batch = pictures_->is_plot() ? kPlotPoints : job_.config().sampler.batch};
+              .batch = is_plot ? kPlotPoints : job_.config().sampler.batch};
 }
 
 void Previews::at_stage_begin(workers::StageNetworks& networks, int64_t iteration) {
   // The end of the stage before has shown the same networks.
-  if (pictures_ && last_made_ != iteration) make(networks, iteration);
+  if (is_on_ && last_made_ != iteration) make(networks, iteration);
 }
 
 void Previews::after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends) {
   const int64_t every = job_.config().preview.every;
-  if (pictures_ && (stage_ends || (every > 0 && iteration % every == 0))) make(networks, iteration);
+  if (is_on_ && (stage_ends || (every > 0 && iteration % every == 0))) make(networks, iteration);
 }
 
 at::Tensor Previews::teacher_samples(workers::StageNetworks& networks) {
@@ -152,8 +129,8 @@ void Previews::write(const std::vector<Column>& list, int64_t iteration) const {
     }
     GridOptions grid{.scale = upscale_factor(rows[0][0].size(3), kWantedSide)};
     write_png(stem.string() + ".png", contact_sheet(rows, {.grid = grid}));
-    const double fps = job_.data().header().fps > 0 ? job_.data().header().fps : 8;
-    write_webp(stem.string() + ".webp", video_grid(rows, grid), {.frames_per_second = fps});
+    write_webp(stem.string() + ".webp", video_grid(rows, grid),
+               {.frames_per_second = pictures_->frames_per_second(rows[0][0].size(1))});
   }
   log_info("preview {}.png: {}", stem.string(), titles);
 }

@@ -8,38 +8,19 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "data/codec.h"
 #include "orchestrator/job.h"
+#include "orchestrator/latent_pictures.h"
 #include "orchestrator/sampling.h"
 #include "workers/stage_networks.h"
 
 namespace tmd::orchestrator {
 
-/// Turns latents of a data set into pictures: decoded videos by the set's codec, or a plot for points of the
-/// plane.
-class LatentPictures {
- public:
-  /// Null, with a warning in the log, when the codec has no weight-free decoder.
-  static std::unique_ptr<LatentPictures> make(const data::LatentHeader& header);
-
-  /// True for points of the plane, which are shown in one plot per column.
-  bool is_plot() const { return !codec_; }
-  /// latents [N, C, T, H, W], normalised -> N videos [3, F, H, W] in [-1, 1]. Unless is_plot().
-  std::vector<at::Tensor> videos(const at::Tensor& latents) const;
-  /// `data` grey below `samples`, [N, 2, 1, 1, 1] normalised -> [3, S, S]. When is_plot().
-  at::Tensor plot(const at::Tensor& data, const at::Tensor& samples) const;
-
- private:
-  std::unique_ptr<data::Codec> codec_;
-  std::vector<float> mean_, std_;
-};
-
 /// Pictures of a run while it trains: rows are the first prompts of the data set, columns are data, teacher,
 /// student and the student's average. The noise of a cell is always the same.
 class Previews {
  public:
-  /// Writes into `folder`. Keeps a reference to `job`, of whose data set it reads the first samples.
-  /// Collective over: the trainers.
+  /// Writes into `folder`. Keeps a reference to `job`, of whose data set it reads the first samples. Throws,
+  /// on all trainers, as LatentPictures::make. Collective over: the trainers.
   Previews(Job& job, std::filesystem::path folder);
 
   // Both borrow `networks` for the call and give its weights back as they were. Files that cannot be written
@@ -62,7 +43,8 @@ class Previews {
 
   Job& job_;
   std::filesystem::path folder_;
-  std::unique_ptr<LatentPictures> pictures_;
+  bool is_on_ = false;
+  std::unique_ptr<LatentPictures> pictures_;  // rank 0
   SampleRequest request_;
   at::Tensor data_latents_;    // [N, C, T, H, W]
   int64_t last_made_ = -1;     // iteration of the last preview

@@ -37,6 +37,7 @@ class RunSource : public SampleSource {
   }
 
   Prompts own_prompts(int64_t count) override { return read_prompts(run_.job().data(), count); }
+  configs::DecoderOptions decoders() const override { return run_.config().decoder; }
   void close() override { run_.close(); }
 
  private:

@@ -52,11 +52,13 @@ class SampleSource {
   SampleRequest request(const Prompts& prompts, uint64_t seed) const;
   /// [N, C, T, H, W] float32, on all ranks. Throws kData as sample_teacher and sample_student.
   at::Tensor sample(const SampleRequest& request);
-  /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a flow head, `inner_noise` [M, N, C, T, H, W],
-  /// whose row i - 1 is that of outer step i; float32. No communication.
+  /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a flow head, `inner_noise` [M, N, C, T, H,
+  /// W], whose row i - 1 is that of outer step i; float32. No communication.
   NamedTensors noise(const SampleRequest& request) const;
   /// Codec, latent shape, mean and std of the samples.
   const data::LatentHeader& latent_header() const { return header_; }
+  /// Decoder weights that the source names.
+  virtual configs::DecoderOptions decoders() const { return {}; }
   /// Collective over: the world.
   virtual void close() = 0;
 

@@ -8,9 +8,9 @@
 #include "comm/agree.h"
 #include "data/writer.h"
 #include "orchestrator/arguments.h"
+#include "orchestrator/latent_pictures.h"
 #include "orchestrator/pictures.h"
 #include "orchestrator/png_file.h"
-#include "orchestrator/previews.h"
 #include "orchestrator/prompt_file.h"
 #include "orchestrator/sample_source.h"
 #include "orchestrator/tensor_file.h"
@@ -34,6 +34,8 @@ scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of 
   --sampler.KEY=VALUE    how a teacher is sampled: solver, steps, shift, cfg, grid, model_time (tmd inspect options)
   --dtype                what exports and published models compute with (default f32; a run: as it was trained)
   --frames --height --width   size of the videos for published models and exports with Wan latents
+  --vae, --taew          weights that show latents of Wan's VAE: its own, or those of TAEW2.1; without them a linear map
+                         shows a small picture
   --write-noise          the noise that the samples start from, for other programs: `noise` [N, C, T, H, W] and, for a TMD
                          student, `inner_noise` [M, N, C, T, H, W]
 
@@ -49,8 +51,8 @@ and samples.webp of the first 64. Runs of several ranks are sampled by as many.
 constexpr int64_t kMostShown = 64;
 
 void write_pictures(const std::filesystem::path& folder, const data::LatentHeader& header,
-                    const at::Tensor& samples) {
-  const auto pictures = LatentPictures::make(header);
+                    const configs::DecoderOptions& decoders, const at::Tensor& samples) {
+  const auto pictures = LatentPictures::make(header, decoders);
   if (!pictures) return;
   if (pictures->is_plot()) {
     write_png(folder / "samples.png", pictures->plot(samples, samples));
@@ -63,11 +65,12 @@ void write_pictures(const std::filesystem::path& folder, const data::LatentHeade
   const GridOptions grid{.scale = upscale_factor(rows[0][0].size(3), 128)};
   write_png(folder / "samples.png", contact_sheet(rows, {.grid = grid}));
   write_webp(folder / "samples.webp", video_grid(rows, grid),
-             {.frames_per_second = header.fps > 0 ? header.fps : 8});
+             {.frames_per_second = pictures->frames_per_second(rows[0][0].size(1))});
+  log_info("pictures are decoded by {}", pictures->decoder_name());
 }
 
 void write_output(const std::filesystem::path& folder, data::LatentHeader header, const Prompts& prompts,
-                  const at::Tensor& samples) {
+                  const configs::DecoderOptions& decoders, const at::Tensor& samples) {
   header.has_latents = true;
   header.samples = samples.size(0);
   header.latent_type = header.text_type = data::StoredType::kFloat32;
@@ -84,7 +87,7 @@ void write_output(const std::filesystem::path& folder, data::LatentHeader header
   }
   if (prompts.negative) writer.write_negative_text(*prompts.negative);
   writer.finish();
-  write_pictures(folder, header, samples);
+  write_pictures(folder, header, decoders, samples);
 }
 
 VideoSize video_size(const Arguments& arguments) {
@@ -97,7 +100,7 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   SamplerWords split = take_sampler_words(words);
   const Arguments arguments("sample", split.rest,
                             {"weights", "output", "prompts", "count", "steps", "seed", "dtype", "frames",
-                             "height", "width", "write-noise"},
+                             "height", "width", "write-noise", "vae", "taew"},
                             {"teacher", "average"});
   const int64_t count = arguments.integer_or("count", 8);
   check(count >= 1, ErrorKind::kUsage, "tmd sample: --count must be at least 1");
@@ -114,6 +117,9 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   if (arguments.has("dtype")) options.precision = parse_precision(arguments.required("dtype"));
   const auto source = SampleSource::open(world, arguments.required("weights"), options);
   if (arguments.has("steps")) source->set_steps(arguments.integer_or("steps", 1));
+  configs::DecoderOptions decoders = source->decoders();
+  decoders.vae = arguments.value_or("vae", decoders.vae);
+  decoders.taew = arguments.value_or("taew", decoders.taew);
   Prompts prompts;
   comm::run_agreed(world, [&] {
     if (arguments.has("prompts")) {
@@ -129,7 +135,7 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const at::Tensor samples = source->sample(request);
   comm::run_agreed(world, [&] {
     if (world.rank() != 0) return;
-    write_output(output, source->latent_header(), prompts, samples);
+    write_output(output, source->latent_header(), prompts, decoders, samples);
     if (arguments.has("write-noise"))
       write_tensors(arguments.required("write-noise"), source->noise(request));
   });

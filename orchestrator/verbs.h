@@ -26,6 +26,7 @@ extern const Verb kSampleVerb;
 extern const Verb kEvalVerb;
 extern const Verb kExportVerb;
 extern const Verb kForwardVerb;
+extern const Verb kVaeVerb;
 extern const Verb kDataVerb;
 extern const Verb kInspectVerb;
 
