@@ -4,12 +4,12 @@
 #include <map>
 
 #include "base/error.h"
-#include "base/safetensors.h"
 #include "checkpoint/manifest.h"
 #include "comm/agree.h"
 #include "configs/config.h"
 #include "data/data_set.h"
 #include "orchestrator/arguments.h"
+#include "orchestrator/describe_weights.h"
 #include "orchestrator/verbs.h"
 
 namespace tmd::orchestrator {
@@ -21,7 +21,7 @@ constexpr const char* kHelp =
     R"(tmd inspect FILE|DIR...    says what a file or folder is: data set, weights, checkpoint, run
 tmd inspect options        lists every configuration key with default, legal values and meaning
 
-  tmd inspect clips.h5 runs/clips runs/clips/checkpoints/step_00000400
+  tmd inspect clips.h5 runs/clips runs/clips/checkpoints/step_00000400 Wan2.1-T2V-1.3B exported
 )";
 
 std::string shape_text(const auto& shape) {
@@ -43,22 +43,6 @@ void describe_data(const fs::path& file) {
   std::cout << fmt::format("  text {} ({}), negative prompt: {}, checksums: {}\n", shape_text(h.text_shape),
                            h.text_encoder, h.has_negative_text ? "'" + h.negative_prompt + "'" : "none",
                            h.has_checksum ? "yes" : "no");
-}
-
-void describe_weights(const fs::path& path) {
-  const SafetensorsFile file(path);
-  std::map<std::string, std::pair<int64_t, int64_t>> by_type;  // tensors, elements
-  for (const SafetensorsEntry& entry : file.entries()) {
-    int64_t elements = 1;
-    for (int64_t extent : entry.shape) elements *= extent;
-    by_type[entry.dtype].first += 1;
-    by_type[entry.dtype].second += elements;
-  }
-  std::cout << path.string() << ": safetensors, " << file.entries().size() << " tensors\n";
-  for (const auto& [type, counts] : by_type) {
-    std::cout << fmt::format("  {}: {} tensors, {} elements\n", type, counts.first, counts.second);
-  }
-  for (const auto& [key, value] : file.metadata()) std::cout << "  " << key << " = " << value << "\n";
 }
 
 void describe_checkpoint(const fs::path& folder) {
@@ -97,8 +81,11 @@ void describe(const std::string& word) {
   check(fs::exists(path), ErrorKind::kData, "no such file: " + word);
   if (fs::exists(path / checkpoint::kManifestName)) return describe_checkpoint(path);
   if (fs::exists(path / "config.ini")) return describe_run(path);
-  if (path.extension() == ".safetensors") return describe_weights(path);
-  check(fs::is_regular_file(path), ErrorKind::kData, word + " is neither a run nor a checkpoint");
+  if (is_weights(path)) {
+    std::cout << describe_weights(path);
+    return;
+  }
+  check(fs::is_regular_file(path), ErrorKind::kData, word + " is neither a run, a checkpoint nor weights");
   describe_data(path);
 }
 
