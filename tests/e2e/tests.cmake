@@ -13,6 +13,7 @@ tmd_e2e_test(same_losses same_losses)
 tmd_e2e_test(resume resume)
 tmd_e2e_test(bad_input bad_input)
 tmd_e2e_test(verbs verbs)
+tmd_e2e_test(exports exports)
 tmd_e2e_test(readme readme)
 tmd_e2e_test(demo demo CASES wrong_folder quick_demo damaged_teacher)
 # The README's second command as it stands, and with the teacher trained from nothing.

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Weights in and out: exports of runs, conversions, sampling from them, tmd forward, training from a published folder."""
+import json
+import math
+import random
+import struct
+import sys
+
+from jobs import CLIPS, Workplace, check, main
+from verbs import data_hash, tmd
+
+STAGES = ["--teacher.iterations=2", "--stage1.iterations=2", "--stage2.iterations=5"]
+DMD2V = ["--method.name=dmd2v", "--method.outer_steps=4", "--run.stages=teacher,stage2", *STAGES]
+
+
+def read_safetensors(path):
+    """Metadata and {name: (dtype, shape, bytes)} of one file."""
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + size])
+    metadata = header.pop("__metadata__", {})
+    data = content[8 + size:]
+    return metadata, {name: (e["dtype"], e["shape"], data[slice(*e["data_offsets"])]) for name, e in header.items()}
+
+
+def write_safetensors(path, tensors, sparse_bytes=None):
+    """tensors: {name: (dtype, shape, bytes)}; with sparse_bytes a file whose data are that long and all zero."""
+    header, begin, blobs = {}, 0, []
+    for name, (dtype, shape, blob) in tensors.items():
+        length = len(blob) if sparse_bytes is None else 4 * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, begin + length]}
+        begin += length
+        blobs.append(blob)
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        if sparse_bytes is None:
+            file.write(b"".join(blobs))
+        else:
+            file.truncate(8 + len(text) + begin)
+
+
+def floats(tensor):
+    return struct.unpack(f"<{len(tensor[2]) // 4}f", tensor[2])
+
+
+def random_floats(*shape):
+    return "F32", list(shape), struct.pack(f"<{math.prod(shape)}f", *(random.gauss(0, 1) for _ in range(math.prod(shape))))
+
+
+def forward_inputs(path, batch=2):
+    random.seed(1)
+    tensors = {"latents": random_floats(batch, 16, 2, 4, 6), "text": random_floats(batch, 16, 384),
+               "timestep": ("F32", [batch], struct.pack(f"<{batch}f", *[937.25, 3.0][:batch]))}
+    tensors["output_gradient"] = random_floats(batch, 16, 2, 4, 6)
+    write_safetensors(path, tensors)
+    return tensors
+
+
+def largest_difference(a, b):
+    return max(abs(x - y) for x, y in zip(floats(a), floats(b)))
+
+
+def tmd_student():
+    with Workplace() as place:
+        run, out = place.path / "run", place.path / "out"
+        place.run(2, run, *STAGES, "--run.stages=teacher,stage1,stage2", "--stage2.ema=0.9")
+        tmd("export", run, "--output", out, "--dtype", "f32", ranks=2)
+        names = {path.name for path in out.iterdir()}
+        check(names == {"student.safetensors", "tmd_wan.py", "embeddings.h5", "README.md"}, f"{names}")
+        metadata, tensors = read_safetensors(out / "student.safetensors")
+        check(metadata["tmd.method"] == "tmd" and "tmd.fusion.gate" in tensors, f"{metadata}")
+        # The same ranks and bits make the same samples from the run and from nothing but the export.
+        prompts = out / "embeddings.h5"
+        tmd("sample", "--weights", run, "--prompts", prompts, "--count", 3, "--output", place.path / "a", ranks=2)
+        tmd("sample", "--weights", out, "--count", 3, "--output", place.path / "b", ranks=2)
+        check(data_hash(place.path / "a/samples.h5") == data_hash(place.path / "b/samples.h5"), "the export samples otherwise")
+        tmd("export", run, "--average", "--output", place.path / "average", "--dtype", "f32", ranks=2)
+        averaged = read_safetensors(place.path / "average/student.safetensors")[1]
+        check(averaged["head.head.weight"] != tensors["head.head.weight"], "--average exports the student itself")
+        tmd("sample", "--weights", out, "--dtype", "bf16", "--count", 1, "--write-noise", place.path / "noise.safetensors",
+            "--output", place.path / "c")
+        noise = read_safetensors(place.path / "noise.safetensors")[1]
+        check(noise["inner_noise"][1] == [2, 1, *noise["noise"][1][1:]], f"{noise['inner_noise'][1]}")
+        output = tmd("inspect", out)
+        for word in ("TMD student", "complete: every tensor", "original naming"):
+            check(word in output, f"'{word}' is not in\n{output}")
+        check("flow head" in tmd("export", run, "--for", "wan", "--output", place.path / "w", ranks=2, expect=64), "no reason")
+        check("exists already" in tmd("export", run, "--output", out, ranks=2, expect=64), "no reason")
+        check("flow head" not in (place.path / "average/README.md").read_text().split("\n")[0], "heading")
+        (out / "student.safetensors").write_bytes((out / "student.safetensors").read_bytes()[:-4])
+        check("truncated" in tmd("sample", "--weights", out, "--output", place.path / "d", expect=65), "damage is not named")
+
+
+def stock_wan():
+    with Workplace() as place:
+        run = place.path / "run"
+        place.run(2, run, *DMD2V)
+        folders = {target: place.path / target for target in ("wan", "diffusers", "comfyui")}
+        for target, folder in folders.items():
+            tmd("export", run, "--for", target, "--dtype", "f32", "--output", folder, ranks=2)
+        original = read_safetensors(folders["wan"] / "diffusion_pytorch_model.safetensors")[1]
+        check(json.loads((folders["wan"] / "config.json").read_text())["_class_name"] == "WanModel", "config.json")
+        scheduler = json.loads((folders["diffusers"] / "scheduler/scheduler_config.json").read_text())
+        check(scheduler["_class_name"] == "FlowMatchEulerDiscreteScheduler" and scheduler["shift_terminal"] > 0, f"{scheduler}")
+        check(read_safetensors(folders["comfyui"] / "comfyui.safetensors")[1] == original, "comfyui has other tensors")
+        # original -> ours -> diffusers -> ours -> original
+        tmd("export", folders["wan"], "--for", "diffusers", "--output", place.path / "d2")
+        tmd("export", place.path / "d2", "--for", "wan", "--output", place.path / "w2", ranks=3)
+        check(read_safetensors(place.path / "w2/diffusion_pytorch_model.safetensors")[1] == original, "a round trip changes bits")
+        metadata = read_safetensors(place.path / "w2/diffusion_pytorch_model.safetensors")[0]
+        check(json.loads(metadata["tmd.sampler"])["outer_steps"] == 4, "the step schedule got lost on the way")
+        hashes = set()
+        for folder in (folders["wan"], folders["diffusers"], folders["comfyui"], place.path / "w2"):
+            tmd("sample", "--weights", folder, "--count", 2, "--output", place.path / f"s_{folder.name}")
+            hashes.add(data_hash(place.path / f"s_{folder.name}/samples.h5"))
+        check(len(hashes) == 1, "layouts sample differently")
+        tmd("export", run, "--teacher", "--for", "diffusers", "--output", place.path / "teacher", ranks=2)
+        check(read_safetensors(place.path / "teacher/transformer/diffusion_pytorch_model.safetensors")[1]
+              ["proj_out.weight"][0] == "BF16", "the default type of a run's export is bf16")
+        tmd("sample", "--weights", place.path / "teacher", "--sampler.steps=2", "--count", 1, "--output", place.path / "t")
+        # Such a folder is also what training starts from; its sizes need not be said.
+        start = place.path / "start.ini"
+        start.write_text("[train]\nglobal_batch = 2\n[method]\ndiscriminator_hidden = 16\n[preview]\nevery = -1\n")
+        words = ["--config", start, "--run", place.path / "next", f"--data.files={CLIPS}", "--run.stages=stage1",
+                 "--stage1.iterations=1", f"--model.weights={place.path / 'teacher'}"]
+        tmd("train", *words)
+        check("model.ffn = 50" in tmd("train", *words[:3], place.path / "other", *words[4:], "--model.ffn=50", expect=78), "no reason")
+
+
+def forward():
+    with Workplace() as place:
+        run, model, inputs = place.path / "run", place.path / "model", place.path / "in.safetensors"
+        place.run(1, run, *DMD2V)
+        tmd("export", run, "--for", "diffusers", "--dtype", "f32", "--output", model)
+        forward_inputs(inputs)
+        outputs = []
+        for ranks in (1, 2, 3):
+            out, report = place.path / f"out{ranks}.safetensors", place.path / f"report{ranks}.json"
+            tmd("forward", "--weights", model, "--inputs", inputs, "--output", out, "--blocks", "0,3", "--gradients",
+                "--report", report, ranks=ranks)
+            outputs.append(read_safetensors(out)[1])
+            numbers = json.loads(report.read_text())
+            check(numbers["ranks"] == ranks and numbers["bytes_read"] <= 1.5 * numbers["file_bytes"], f"{numbers}")
+        check({"output", "block.0", "block.3", "grad.latents", "grad.text", "grad.blocks.0.attn1.to_q.weight"} <=
+              set(outputs[0]), f"{sorted(outputs[0])}")
+        for other in outputs[1:]:
+            for name, tensor in outputs[0].items():
+                scale = max(abs(x) for x in floats(tensor)) + 1e-3
+                check(largest_difference(tensor, other[name]) <= 1e-5 * scale, f"{name} depends on the ranks")
+        check(max(abs(x) for x in floats(outputs[0]["output"])) > 1e-3, "the output is zero: nothing was compared")
+        words = ["--weights", model, "--inputs", inputs, "--output", place.path / "x.safetensors"]
+        tmd("forward", *words, "--dtype", "bf16-diffusers")
+        check("numbered 0 to 3" in tmd("forward", *words, "--blocks", "4", expect=64), "no reason")
+        check("f64, f32, bf16" in tmd("forward", *words, "--dtype", "fp8", expect=64), "no reason")
+        write_safetensors(inputs, {"latents": random_floats(1, 16, 2, 4, 6), "timestep": random_floats(1)})
+        check("no tensor \"text\"" in tmd("forward", *words, expect=65), "no reason")
+        write_safetensors(inputs, {"latents": random_floats(1, 16, 2, 5, 6), "timestep": random_floats(1),
+                                   "text": random_floats(1, 16, 384)})
+        check("even height and width" in tmd("forward", *words, expect=65), "no reason")
+
+
+def refusals():
+    with Workplace() as place:
+        out = place.path / "out"
+        check("name one run or model" in tmd("export", "--output", out, expect=64), "no reason")
+        check("no such file" in tmd("export", place.path / "absent", "--output", out, expect=65), "no reason")
+        (place.path / "model.pth").write_text("")
+        check("pickle" in tmd("sample", "--weights", place.path / "model.pth", "--output", out, expect=65), "no reason")
+        (place.path / "empty").mkdir()
+        check("no .safetensors file" in tmd("export", place.path / "empty", "--output", out, expect=65), "no reason")
+        # A 14B model in a sparse file: refused by its header alone, with what would do.
+        folder = place.path / "14B"
+        folder.mkdir()
+        write_safetensors(folder / "model.safetensors", {name: ("F32", shape, b"") for name, shape in wan_14b()}, sparse_bytes=True)
+        forward_inputs(place.path / "in.safetensors")
+        words = ["--weights", folder, "--inputs", place.path / "in.safetensors", "--output", out]
+        output = tmd("forward", *words, "--dtype", "f64", expect=2)
+        for word in ("14.29 G parameters", "GB on this host", "would fit"):
+            check(word in output, f"'{word}' is not in\n{output}")
+        check("Wan2.1 T2V 14B" in tmd("inspect", folder), "inspect does not know 14B")
+
+
+def wan_14b():
+    width, ffn, text = 5120, 13824, 4096
+    linear = lambda name, out, into: [(f"{name}.weight", [out, into]), (f"{name}.bias", [out])]
+    tensors = [("patch_embedding.weight", [width, 16, 1, 2, 2]), ("patch_embedding.bias", [width]),
+               *linear("text_embedding.0", width, text), *linear("text_embedding.2", width, width),
+               *linear("time_embedding.0", width, 256), *linear("time_embedding.2", width, width),
+               *linear("time_projection.1", 6 * width, width), ("head.modulation", [1, 2, width]),
+               *linear("head.head", 64, width)]
+    for i in range(40):
+        tensors += [(f"blocks.{i}.modulation", [1, 6, width]), (f"blocks.{i}.norm3.weight", [width]),
+                    (f"blocks.{i}.norm3.bias", [width]), *linear(f"blocks.{i}.ffn.0", ffn, width),
+                    *linear(f"blocks.{i}.ffn.2", width, ffn)]
+        for attention in ("self_attn", "cross_attn"):
+            name = f"blocks.{i}.{attention}"
+            tensors += [(f"{name}.norm_q.weight", [width]), (f"{name}.norm_k.weight", [width])]
+            for letter in "qkvo":
+                tensors += linear(f"{name}.{letter}", width, width)
+    return tensors
+
+
+if __name__ == "__main__":
+    sys.exit(main({f.__name__: f for f in (tmd_student, stock_wan, forward, refusals)}))
