@@ -9,9 +9,9 @@
 
 #include <nlohmann/json.hpp>
 #include <spdlog/fmt/fmt.h>
-#include <spdlog/fmt/ranges.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "base/strict_json.h"
 
 namespace tmd {
@@ -24,12 +24,13 @@ constexpr uint64_t kLargestHeader = 100'000'000;
 constexpr const char* kMetadataKey = "__metadata__";
 
 [[noreturn]] void refuse(const std::string& file, const std::string& reason) {
-  throw Error(ErrorKind::kData, fmt::format("{} is not a correct safetensors file: {}", file, reason));
+  throw Error(ErrorKind::kData, fmt::format("{} is not a correct safetensors file: {}", file, reason),
+              "it is damaged or was cut off: download or write it again");
 }
 
 [[noreturn]] void refuse_tensor(const std::string& file, const std::string& tensor,
                                 const std::string& reason) {
-  refuse(file, fmt::format("tensor \"{}\": {}", tensor, reason));
+  refuse(file, fmt::format("tensor \"{}\": {}", printable(tensor), reason));
 }
 
 /// Bytes of a packed tensor; nothing when it overflows or does not end on a byte.
@@ -50,7 +51,8 @@ std::vector<uint64_t> unsigned_list(const nlohmann::json& entry, const char* key
   std::vector<uint64_t> values;
   for (const nlohmann::json& value : *list) {
     if (!value.is_number_unsigned()) {
-      refuse_tensor(file, tensor, fmt::format("\"{}\" holds {} where a count is due", key, value.dump()));
+      refuse_tensor(file, tensor,
+                    fmt::format("\"{}\" holds {} where a count is due", key, printable(value.dump())));
     }
     values.push_back(value.get<uint64_t>());
   }
@@ -63,7 +65,7 @@ SafetensorsEntry parse_entry(const std::string& tensor, const nlohmann::json& js
   if (dtype == json.end() || !dtype->is_string()) refuse_tensor(file, tensor, "no string \"dtype\"");
   SafetensorsEntry entry{.name = tensor, .dtype = dtype->get<std::string>(), .shape = {}};
   std::optional<uint64_t> bits = safetensors_bits(entry.dtype);
-  if (!bits) refuse_tensor(file, tensor, fmt::format("unknown dtype \"{}\"", entry.dtype));
+  if (!bits) refuse_tensor(file, tensor, fmt::format("unknown dtype \"{}\"", printable(entry.dtype)));
 
   std::vector<uint64_t> shape = unsigned_list(json, "shape", file, tensor);
   for (uint64_t extent : shape) {
@@ -73,12 +75,12 @@ SafetensorsEntry parse_entry(const std::string& tensor, const nlohmann::json& js
   std::optional<uint64_t> bytes = packed_bytes(entry.shape, *bits);
   if (!bytes) {
     refuse_tensor(file, tensor,
-                  fmt::format("shape [{}] of {} overflows or does not fill whole bytes",
-                              fmt::join(shape, ", "), entry.dtype));
+                  fmt::format("shape [{}] of {} overflows or does not fill whole bytes", printable(shape),
+                              entry.dtype));
   }
   std::vector<uint64_t> offsets = unsigned_list(json, "data_offsets", file, tensor);
   if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-    refuse_tensor(file, tensor, fmt::format("data_offsets [{}] are not a range", fmt::join(offsets, ", ")));
+    refuse_tensor(file, tensor, fmt::format("data_offsets [{}] are not a range", printable(offsets)));
   }
   entry.begin = offsets[0];
   entry.end = offsets[1];
@@ -86,7 +88,7 @@ SafetensorsEntry parse_entry(const std::string& tensor, const nlohmann::json& js
     refuse_tensor(
         file, tensor,
         fmt::format("data_offsets {} to {} hold {} bytes, but shape [{}] of {} needs {}", entry.begin,
-                    entry.end, entry.size_bytes(), fmt::join(shape, ", "), entry.dtype, *bytes));
+                    entry.end, entry.size_bytes(), printable(shape), entry.dtype, *bytes));
   }
   return entry;
 }
@@ -95,7 +97,7 @@ SafetensorsMetadata parse_metadata(const nlohmann::json& json, const std::string
   SafetensorsMetadata metadata;
   if (!json.is_object()) refuse(file, "__metadata__ is not an object");
   for (const auto& [key, value] : json.items()) {
-    if (!value.is_string()) refuse(file, fmt::format("__metadata__ \"{}\" is not a string", key));
+    if (!value.is_string()) refuse(file, fmt::format("__metadata__ \"{}\" is not a string", printable(key)));
     metadata[key] = value.get<std::string>();
   }
   return metadata;

@@ -1,6 +1,8 @@
 #include "base/safetensors_set.h"
 
+#include <algorithm>
 #include <set>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 #include <spdlog/fmt/fmt.h>
@@ -8,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/printable.h"
 #include "base/strict_json.h"
 
 namespace tmd {
@@ -16,7 +19,8 @@ namespace {
 constexpr uint64_t kLargestIndex = 100'000'000;
 
 [[noreturn]] void refuse(const std::filesystem::path& index, const std::string& reason) {
-  throw Error(ErrorKind::kData, fmt::format("{} is not a correct index: {}", index.string(), reason));
+  throw Error(ErrorKind::kData, fmt::format("{} is not a correct index: {}", index.string(), reason),
+              "take the index and all files from one place");
 }
 
 nlohmann::json read_json(const std::filesystem::path& path) {
@@ -28,19 +32,31 @@ nlohmann::json read_json(const std::filesystem::path& path) {
   return parse_strict_json(text, path.string());
 }
 
+// Of a file in the same folder. A zero byte would end the name for the operating system.
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
+// Name of the first tensor that lies in `file`.
+std::string first_in(const std::map<std::string, std::string>& map, const std::string& file) {
+  return std::ranges::find(map, file, [](const auto& entry) { return entry.second; })->first;
+}
+
 // Tensor -> file, as the index says it.
 std::map<std::string, std::string> weight_map(const nlohmann::json& json, const std::filesystem::path& path) {
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
     refuse(path, "no object \"weight_map\"");
   std::map<std::string, std::string> map;
   for (const auto& [tensor, value] : json["weight_map"].items()) {
-    if (!value.is_string()) refuse(path, fmt::format("tensor \"{}\": its file is not a string", tensor));
-    const std::filesystem::path name = value.get<std::string>();
-    if (name.empty() || name.has_parent_path() || name == "." || name == "..") {
-      refuse(path, fmt::format("tensor \"{}\": \"{}\" is not the name of a file beside the index", tensor,
-                               name.string()));
+    if (!value.is_string())
+      refuse(path, fmt::format("tensor \"{}\": its file is not a string", printable(tensor)));
+    const auto& name = value.get_ref<const std::string&>();
+    if (!is_plain_name(name)) {
+      refuse(path, fmt::format("tensor \"{}\": \"{}\" is not the name of a file beside the index",
+                               printable(tensor), printable(name)));
     }
-    map[tensor] = name.string();
+    map[tensor] = name;
   }
   if (map.empty()) refuse(path, "its weight_map is empty");
   return map;
@@ -66,10 +82,13 @@ void SafetensorsSet::read_index() {
   files_.reserve(names.size());  // tensors_ points into it
   for (const std::string& name : names) {
     const std::filesystem::path file = path_.parent_path() / name;
-    if (!std::filesystem::exists(file)) {
-      throw Error(ErrorKind::kData,
-                  fmt::format("{} names the file {}, which is not there", path_.string(), file.string()),
-                  "download all parts of the model");
+    std::error_code failure;  // a name that is too long is one that is not there
+    if (!std::filesystem::is_regular_file(file, failure)) {
+      throw Error(
+          ErrorKind::kData,
+          fmt::format("{} names the file {} for tensor \"{}\", but it is not there", path_.string(),
+                      (path_.parent_path() / printable(name)).string(), printable(first_in(map, name))),
+          "download all parts of the model");
     }
     files_.emplace_back(file);
   }
@@ -77,7 +96,7 @@ void SafetensorsSet::read_index() {
     for (const SafetensorsEntry& entry : file.entries()) {
       const auto [at, is_new] = tensors_.insert({entry.name, {&file, &entry}});
       if (!is_new) {
-        refuse(path_, fmt::format("tensor \"{}\" stands in {} and in {}", entry.name,
+        refuse(path_, fmt::format("tensor \"{}\" stands in {} and in {}", printable(entry.name),
                                   at->second.file->path().string(), file.path().string()));
       }
     }
@@ -87,7 +106,7 @@ void SafetensorsSet::read_index() {
   if (metadata == json.end() || !metadata->is_object() || !metadata->contains("total_size")) return;
   if (metadata->at("total_size") != data_bytes()) {
     log_warning("{} says {} bytes in total, its tensors have {}", path_.string(),
-                metadata->at("total_size").dump(), data_bytes());
+                printable(metadata->at("total_size").dump()), data_bytes());
   }
 }
 
@@ -95,12 +114,12 @@ void SafetensorsSet::check_against(const std::map<std::string, std::string>& map
   for (const auto& [name, file] : map) {
     const Tensor* tensor = find(name);
     if (!tensor || tensor->file->path().filename() != file)
-      refuse(path_, fmt::format("tensor \"{}\" is not in {}", name, file));
+      refuse(path_, fmt::format("tensor \"{}\" is not in {}", printable(name), printable(file)));
   }
   for (const auto& [name, tensor] : tensors_) {
     if (!map.contains(name)) {
-      refuse(path_,
-             fmt::format("tensor \"{}\" of {} is not in it", name, tensor.file->path().filename().string()));
+      refuse(path_, fmt::format("tensor \"{}\" of {} is not in it", printable(name),
+                                tensor.file->path().filename().string()));
     }
   }
 }

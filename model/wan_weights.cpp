@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <map>
 #include <set>
+#include <system_error>
 
 #include <nlohmann/json.hpp>
 #include <spdlog/fmt/fmt.h>
@@ -12,6 +14,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/folder.h"
+#include "base/printable.h"
 #include "base/strict_json.h"
 
 namespace tmd::model {
@@ -21,15 +24,30 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int64_t kPublishedHeadDim = 128;
+constexpr uint64_t kLargestConfig = uint64_t{1} << 20;
+constexpr double kLargestSize = 1 << 30;  // of what a description says
 constexpr const char* kIndexSuffix = ".safetensors.index.json";
 constexpr const char* kFileSuffix = ".safetensors";
 constexpr const char* kModelKey = "tmd.model";  // sizes in the metadata of an export
 constexpr const char* kOtherKinds = "image-to-video and other conditioned kinds of Wan are not supported";
+constexpr const char* kWholeModel = "weights and config.json must be those of one Wan2.1 text-to-video model";
+constexpr const char* kWhatToName = "name a .safetensors file, its index, or the folder of a model";
+
+// What cannot be examined (a name too long, a link to itself) does not exist for us.
+bool is_there(const fs::path& path) {
+  std::error_code failure;
+  return fs::exists(path, failure);
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code failure;
+  return fs::is_directory(path, failure);
+}
 
 std::vector<fs::path> files_ending(const fs::path& folder, const std::string& suffix) {
   std::vector<fs::path> found;
   for (const fs::path& path : list_folder(folder)) {
-    if (path.filename().string().ends_with(suffix) && !fs::is_directory(path)) found.push_back(path);
+    if (path.filename().string().ends_with(suffix) && !is_folder(path)) found.push_back(path);
   }
   return found;
 }
@@ -43,7 +61,8 @@ fs::path only_one(const std::vector<fs::path>& found, const fs::path& folder) {
               "name one of them");
 }
 
-[[noreturn]] void refuse(const fs::path& path, const std::string& reason, const std::string& hint = {}) {
+[[noreturn]] void refuse(const fs::path& path, const std::string& reason,
+                         const std::string& hint = kWholeModel) {
   throw Error(ErrorKind::kData, fmt::format("{}: {}", path.string(), reason), hint);
 }
 
@@ -56,14 +75,15 @@ class Shapes {
     const std::string name = spelling_.of(original);
     const SafetensorsSet::Tensor* tensor = files_.find(name);
     if (!tensor) refuse(files_.path(), fmt::format("tensor {} is missing", name));
-    if (tensor->entry->shape.size() < dims) {
-      refuse(files_.path(),
-             fmt::format("tensor {} has {} dimensions, {} are due", name, tensor->entry->shape.size(), dims));
-    }
-    return tensor->entry->shape;
+    const std::vector<int64_t>& shape = tensor->entry->shape;
+    const std::string where = tensor->file->path().string() + ": tensor " + name;
+    if (shape.size() < dims)
+      refuse(where, fmt::format("it has {} dimensions, {} are due", shape.size(), dims));
+    if (std::ranges::count(shape, 0) > 0) refuse(where, "it is empty");
+    return shape;
   }
 
-  // Blocks 0 .. n-1; a gap is found as missing tensors later.
+  // Blocks 0 .. n-1; a gap is found as missing tensors later. A block has tensors, so there are fewer blocks.
   int64_t layers() const {
     const std::string front = spelling_.prefix + "blocks.";
     int64_t layers = 0;
@@ -71,6 +91,11 @@ class Shapes {
          at != files_.tensors().end() && at->first.starts_with(front); ++at) {
       int64_t index = -1;
       std::from_chars(at->first.data() + front.size(), at->first.data() + at->first.size(), index);
+      if (index >= static_cast<int64_t>(files_.tensors().size())) {
+        refuse(at->second.file->path(),
+               fmt::format("tensor {}: its {} tensors are too few for so many blocks", printable(at->first),
+                           files_.tensors().size()));
+      }
       layers = std::max(layers, index + 1);
     }
     return layers;
@@ -85,7 +110,7 @@ WanSpelling recognise(const SafetensorsSet& files) {
   std::vector<std::string> first;
   for (const auto& [name, tensor] : files.tensors()) {
     if (auto spelling = recognise_spelling(name)) return *spelling;
-    if (first.size() < 3) first.push_back(name);
+    if (first.size() < 3) first.push_back(printable(name));
   }
   refuse(files.path(),
          fmt::format("no Wan transformer: of its {} tensors the first are {}", files.tensors().size(),
@@ -100,27 +125,33 @@ WanConfig sizes_of(const SafetensorsSet& files, const WanSpelling& spelling, int
   const Shapes shapes(files, spelling);
   WanConfig config;
   const auto patch = shapes.of("patch_embedding.weight", 2);
-  const int64_t values = patch.size() == 2 ? patch[1] : patch[1] * 4;
   const int64_t output = shapes.of("head.head.weight", 2)[0];
-  if (values != output || values % 4 != 0) {
+  const bool is_flat = patch.size() == 2;
+  config.channels = is_flat ? patch[1] / 4 : patch[1];
+  if (output % 4 != 0 || output / 4 != config.channels || (is_flat && patch[1] % 4 != 0)) {
     refuse(files.path(),
-           fmt::format("it takes {} values a patch and returns {}: not a text-to-video transformer", values,
-                       output),
+           fmt::format("it takes {} {} and returns {} values a patch: not a text-to-video transformer",
+                       patch[1], is_flat ? "values a patch" : "channels", output),
            kOtherKinds);
   }
-  config.channels = values / 4;
+  if (width % 2 != 0)
+    refuse(files.path(), fmt::format("its width {} is odd, and so would be that of a head", width));
   config.head_dim = width % kPublishedHeadDim == 0 ? kPublishedHeadDim : width;
   config.heads = width / config.head_dim;
   config.ffn = shapes.of("blocks.0.ffn.0.weight", 2)[0];
   config.layers = shapes.layers();
   config.text_dim = shapes.of("text_embedding.0.weight", 2)[1];
   config.freq_dim = shapes.of("time_embedding.0.weight", 2)[1];
+  if (config.freq_dim % 2 != 0)
+    refuse(files.path(), fmt::format("its time embedding takes {} values, an odd number", config.freq_dim));
   return config;
 }
 
 json read_json(const fs::path& path) {
   const File file = File::open_to_read(path);
-  std::string text(std::min<uint64_t>(file.size_bytes(), 1 << 20), '\0');
+  if (file.size_bytes() > kLargestConfig)
+    refuse(path, fmt::format("it has {} bytes; {} are allowed", file.size_bytes(), kLargestConfig));
+  std::string text(file.size_bytes(), '\0');
   file.read_at(0, std::as_writable_bytes(std::span(text)));
   return parse_strict_json(text, path.string());
 }
@@ -133,10 +164,11 @@ class Description {
     if (!values_.is_object()) refuse(where_, "it is not a JSON object");
     const auto kind = values_.find("_class_name");
     if (kind != values_.end() && *kind != "WanModel" && *kind != "WanTransformer3DModel")
-      refuse(where_, fmt::format("it describes a {}, not a Wan text-to-video transformer", kind->dump()));
+      refuse(where_,
+             fmt::format("it describes a {}, not a Wan text-to-video transformer", printable(kind->dump())));
     const auto type = values_.find("model_type");
     if (type != values_.end() && *type != "t2v")
-      refuse(where_, fmt::format("model_type is {}, not \"t2v\"", type->dump()), kOtherKinds);
+      refuse(where_, fmt::format("model_type is {}, not \"t2v\"", printable(type->dump())), kOtherKinds);
   }
 
   struct Entry {
@@ -151,6 +183,15 @@ class Description {
       return Entry{key, found->get<double>()};
     }
     return {};
+  }
+
+  // A whole number of things, at least 1.
+  std::optional<int64_t> count(std::initializer_list<const char*> keys) const {
+    const auto said = find(keys);
+    if (!said) return {};
+    if (said->value < 1 || said->value > kLargestSize || said->value != std::floor(said->value))
+      refuse(where_, fmt::format("\"{}\" is {}, not a count", said->key, said->value));
+    return static_cast<int64_t>(said->value);
   }
 
   void expect(std::initializer_list<const char*> keys, int64_t found) const {
@@ -169,12 +210,13 @@ class Description {
 // Heads, text length and epsilon cannot be seen in the shapes; everything else must agree with them. Returns
 // whether the heads are said.
 bool apply(const Description& description, WanConfig& config, int64_t width) {
-  const auto heads = description.find({"num_heads", "num_attention_heads", "heads"});
-  if (heads) {
-    config.heads = static_cast<int64_t>(heads->value);
+  const auto heads = description.count({"num_heads", "num_attention_heads", "heads"});
+  const auto head_dim = description.count({"attention_head_dim", "head_dim"});
+  if (heads || head_dim) {
+    config.heads = heads ? *heads : width / *head_dim;
     if (config.heads < 1 || width % config.heads != 0 || width / config.heads % 2 != 0) {
       refuse(description.where(),
-             fmt::format("{} heads do not divide the width {} of the weights evenly", heads->value, width));
+             fmt::format("{} heads do not divide the width {} of the weights evenly", config.heads, width));
     }
     config.head_dim = width / config.heads;
   }
@@ -186,10 +228,13 @@ bool apply(const Description& description, WanConfig& config, int64_t width) {
   description.expect({"out_dim", "out_channels"}, config.channels);
   description.expect({"freq_dim"}, config.freq_dim);
   description.expect({"text_dim"}, config.text_dim);
-  if (const auto epsilon = description.find({"eps"})) config.epsilon = epsilon->value;
-  if (const auto length = description.find({"text_len", "text_length"}))
-    config.text_length = static_cast<int64_t>(length->value);
-  return heads.has_value();
+  if (const auto epsilon = description.find({"eps"})) {
+    if (epsilon->value < 0 || epsilon->value >= 1)
+      refuse(description.where(), fmt::format("eps is {}, not between 0 and 1", epsilon->value));
+    config.epsilon = epsilon->value;
+  }
+  if (const auto length = description.count({"text_len", "text_length"})) config.text_length = *length;
+  return heads || head_dim;
 }
 
 // What describes the sizes beside the weights and in their metadata.
@@ -206,22 +251,22 @@ std::vector<Description> descriptions(const SafetensorsSet& files, const fs::pat
 }  // namespace
 
 fs::path find_weights(const fs::path& path) {
-  if (!fs::exists(path)) refuse(path, "there is no such file or folder");
+  if (!is_there(path)) refuse(path, "there is no such file or folder", kWhatToName);
   const std::string file_name = path.filename().string();
-  if (!fs::is_directory(path)) {
+  if (!is_folder(path)) {
     const std::set<std::string> pickles = {".pth", ".pt", ".ckpt", ".bin"};
     if (pickles.contains(path.extension().string())) {
       refuse(path, "a pickle, which is not read",
              "convert it to safetensors, or take the published safetensors files");
     }
     if (!file_name.ends_with(kFileSuffix) && !file_name.ends_with(kIndexSuffix))
-      refuse(path, "neither a .safetensors file nor a .safetensors.index.json");
+      refuse(path, "neither a .safetensors file nor a .safetensors.index.json", kWhatToName);
     return path;
   }
   if (const auto found = files_ending(path, kIndexSuffix); !found.empty()) return only_one(found, path);
   if (const auto found = files_ending(path, kFileSuffix); !found.empty()) return only_one(found, path);
-  if (fs::is_directory(path / "transformer")) return find_weights(path / "transformer");
-  refuse(path, "no .safetensors file in it");
+  if (is_folder(path / "transformer")) return find_weights(path / "transformer");
+  refuse(path, "no .safetensors file in it", kWhatToName);
 }
 
 int64_t WanWeights::parameters() const {
@@ -251,7 +296,7 @@ WanWeights open_wan_weights(const fs::path& path) {
   const int64_t width = Shapes(files, spelling).of("patch_embedding.weight", 2)[0];
   WanConfig config = sizes_of(files, spelling, width);
   const fs::path beside = files.path().parent_path() / "config.json";
-  const fs::path config_file = fs::exists(beside) ? beside : fs::path();
+  const fs::path config_file = is_there(beside) ? beside : fs::path();
   bool heads_known = false;
   for (const Description& description : descriptions(files, config_file))
     heads_known |= apply(description, config, width);

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/printable.h"
 
 namespace tmd::model {
 namespace {
@@ -34,7 +35,8 @@ std::vector<std::string> differences(std::span<const NamedShape> wanted, std::sp
     }
   }
   for (const NamedShape& tensor : found) {
-    if (!known.contains(tensor.name)) problems.push_back(fmt::format("{} is not in the model", tensor.name));
+    if (!known.contains(tensor.name))
+      problems.push_back(fmt::format("{} is not in the model", printable(tensor.name)));
   }
   return problems;
 }
