@@ -1,6 +1,4 @@
-"""Round trip through `tmd export`: original -> diffusers -> original, and diffusers reads what we wrote."""
-import shutil
-
+"""Round trip through `tmd export`: original -> another layout -> original, and diffusers reads what we wrote."""
 import torch
 from safetensors import safe_open
 
@@ -31,28 +29,34 @@ def folder_of_transformer(folder):
     return inner if inner.is_dir() else folder
 
 
+def bits_that_differ(found, expected):
+    return sum(differing(found[name], expected[name]) for name in expected)
+
+
+def back_to_original(table, tmd, shape, source, folder, through):
+    """wan -> `through` -> wan gives every tensor back."""
+    there, back = folder / f"to-{through}", folder / f"from-{through}"
+    tmd.call(["export", source, "--for", through, "--dtype", "f32", "--output", there])
+    tmd.call(["export", folder_of_transformer(there), "--for", "wan", "--dtype", "f32", "--output", back])
+    first, last = tensors_of(source), tensors_of(back)
+    where = (shape.name, "original", "export, f32")
+    table.below(*where, f"tensors too few or many, wan -> {through} -> wan", len(first.keys() ^ last.keys()), 0)
+    if first.keys() == last.keys():
+        table.below(*where, f"bits that differ, wan -> {through} -> wan", bits_that_differ(last, first), 0)
+
+
 def compare_export(table, tmd, shape, folder):
     if not tmd.has("export"):
         table.skip("export", "this tmd has no verb export")
         return
     model = models.random_model(shape, seed=5)
     source = models.write_layouts(model, shape, folder)["original"]
-    export = {name: folder / f"export-{name}" for name in ("diffusers", "wan", "bf16")}
-    tmd.call(["export", source, "--for", "diffusers", "--dtype", "f32", "--output", export["diffusers"]])
-    tmd.call(["export", folder_of_transformer(export["diffusers"]), "--for", "wan", "--dtype", "f32", "--output",
-              export["wan"]])
-    first, last = tensors_of(source), tensors_of(export["wan"])
-    table.below(shape.name, "original", "export, f32", "tensors too few or many, wan -> diffusers -> wan",
-                len(first.keys() ^ last.keys()), 0)
-    table.below(shape.name, "original", "export, f32", "bits that differ, wan -> diffusers -> wan",
-                sum(differing(last[name], first[name]) for name in first.keys() & last.keys()), 0)
-    inputs = models.random_inputs(shape, seed=6)
-    tmd.call(["export", source, "--for", "diffusers", "--dtype", "bf16", "--output", export["bf16"]])
+    for through in ("diffusers", "comfyui"):
+        back_to_original(table, tmd, shape, source, folder, through)
+    tmd.call(["export", source, "--for", "diffusers", "--dtype", "bf16", "--output", folder / "to-bf16"])
     rounded = models.random_model(shape, seed=5, dtype=torch.bfloat16).float()
-    for name, reference in (("diffusers", model), ("bf16", rounded)):
-        theirs = runs.run_model(runs.load_diffusers(folder_of_transformer(export[name]), torch.float32), inputs)
-        what = "f32" if name == "diffusers" else "bf16"
-        table.below(shape.name, "diffusers", f"export, {what}", "from_pretrained's output vs source model (max abs)",
+    inputs = models.random_inputs(shape, seed=6)
+    for dtype, export, reference in (("f32", "to-diffusers", model), ("bf16", "to-bf16", rounded)):
+        theirs = runs.run_model(runs.load_diffusers(folder_of_transformer(folder / export), torch.float32), inputs)
+        table.below(shape.name, "diffusers", f"export, {dtype}", "from_pretrained's output vs source model (max abs)",
                     largest(theirs["output"], runs.run_model(reference, inputs)["output"]), SAME_OUTPUT)
-    for path in export.values():
-        shutil.rmtree(path)

@@ -13,13 +13,13 @@ import torch
 
 import models
 import shapes
-from comparisons import compare_full_size, compare_shape
+from comparisons import compare_full_size, compare_golden, compare_shape
 from exports import compare_export
 from loading import measure_loading
 from runs import ROOT, Tmd
 from table import Table
 
-QUICK = [shape.name for shape in shapes.TINY] + ["export"]
+QUICK = [shape.name for shape in shapes.TINY] + ["golden", "export"]
 FULL = QUICK + [shapes.REAL_WIDTH.name, shapes.FULL.name, "loading"]
 DISK = {shapes.REAL_WIDTH.name: 2.5e9, shapes.FULL.name: 3.2e9, "loading": 3.2e9}  # of work files, one at a time
 
@@ -29,7 +29,7 @@ def parse(arguments):
                                      "diffusers on random models and prints errors against limits (docs/parity.md). "
                                      "Exit code 1: a limit is missed.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="tiny shapes and exports only")
+    size.add_argument("--quick", action="store_true", help="tiny shapes, the committed reference and exports only")
     size.add_argument("--full", action="store_true", help="also real width, 1.3B and its loading (the default)")
     parser.add_argument("--only", action="append", choices=FULL, metavar="NAME",
                         help=f"one part, may be repeated: {', '.join(FULL)}")
@@ -63,6 +63,8 @@ def full_size_folder(folder, layout):
 def run_part(part, table, tmd, folder):
     if part == "export":
         compare_export(table, tmd, shapes.TINY_TP, folder)
+    elif part == "golden":
+        compare_golden(table, tmd)
     elif part == "loading":
         measure_loading(table, tmd, shapes.FULL,
                         full_size_folder(folder, "original") / "diffusion_pytorch_model.safetensors")
@@ -77,6 +79,7 @@ def main(arguments):
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     diffusers.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
     if options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="tmd-parity-", dir=options.folder))
