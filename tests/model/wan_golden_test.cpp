@@ -40,6 +40,13 @@ double share_beyond_bfloat16(const at::Tensor& x) {
   return (x.to(at::kBFloat16).to(x.scalar_type()) != x).to(at::kDouble).mean().item<double>();
 }
 
+at::Tensor read(const SafetensorsFile& file, const SafetensorsEntry& entry) {
+  const at::Tensor tensor =
+      at::empty(entry.shape, stored_type(entry.dtype, entry.name, file.path().string()));
+  file.read(entry, 0, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()});
+  return tensor;
+}
+
 class WanGolden : public testing::Test {
  protected:
   // The stored weights in a network that computes in `type`.
@@ -64,12 +71,7 @@ class WanGolden : public testing::Test {
     WanDit dit_;
   };
 
-  at::Tensor stored(const std::string& name) const {
-    const SafetensorsEntry& entry = case_.at(name);
-    const at::Tensor tensor = at::empty(entry.shape, stored_type(entry.dtype, name, case_.path().string()));
-    case_.read(entry, 0, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()});
-    return tensor;
-  }
+  at::Tensor stored(const std::string& name) const { return read(case_, case_.at(name)); }
   at::Tensor time() const { return stored("timestep").to(at::kDouble); }
 
   WanStream embed(const Network& net) const {
@@ -90,7 +92,7 @@ TEST_F(WanGolden, sharded_weights_and_their_config_are_understood) {
   EXPECT_EQ(net.weights().spelling.naming, WanNaming::kDiffusers);
   EXPECT_EQ(net.weights().config.heads, 2);
   EXPECT_EQ(net.weights().config.layers, 2);
-  EXPECT_EQ(net.weights().dtypes(), std::vector<std::string>{"BF16"});
+  EXPECT_EQ(net.weights().dtypes(), (std::vector<std::string>{"BF16", "F32"}));
 }
 
 TEST_F(WanGolden, float32_equals_diffusers) {
@@ -162,6 +164,21 @@ TEST_F(WanGolden, bfloat16_keeps_its_float32_islands) {
   EXPECT_EQ(stream.tokens.scalar_type(), at::kFloat);
   EXPECT_GT(share_beyond_bfloat16(stream.tokens), 0.9);
   EXPECT_LT(relative(narrow.dit().head(stream, grid, false), exact.dit().head(stream, grid, false)), 1e-6);
+}
+
+// The file has these in float32, with digits that bfloat16 lacks.
+TEST_F(WanGolden, bfloat16_keeps_the_weights_of_its_islands) {
+  Network narrow(at::kBFloat16);
+  const WanWeights& weights = narrow.weights();
+  for (const std::string name : {"time_embedding.0.weight", "time_embedding.2.bias", "blocks.0.modulation",
+                                 "blocks.1.norm3.weight", "blocks.1.norm3.bias", "head.modulation"}) {
+    const SafetensorsSet::Tensor* tensor = weights.files.find(weights.spelling.of(name));
+    ASSERT_NE(tensor, nullptr) << name;
+    ASSERT_EQ(tensor->entry->dtype, "F32") << name;
+
+    EXPECT_TRUE(narrow.network().full_parameter(name).equal(read(*tensor->file, *tensor->entry))) << name;
+  }
+  EXPECT_GT(share_beyond_bfloat16(narrow.network().full_parameter("blocks.0.modulation")), 0.9);
 }
 
 TEST_F(WanGolden, bfloat16_in_diffusers_manner_rounds_the_stream) {

@@ -1,10 +1,10 @@
 """What loading of a large model takes: bytes that are read, memory, and time next to a plain read of the same file."""
+import itertools
 import mmap
+import os
 import statistics
 import time
 from dataclasses import replace
-
-import torch
 
 import models
 
@@ -32,6 +32,12 @@ def into_page_cache(file):
             pass
 
 
+def out_of_page_cache(file):
+    with open(file, "rb", buffering=0) as source:
+        os.fsync(source.fileno())  # pages that are not on disk yet would stay
+        os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def small_inputs(shape):
     """A forward pass of one token: `tmd forward` computes something after loading."""
     small = replace(shape, latent=(1, 2, 2), text_rows=1, text_lengths=(1,))
@@ -39,27 +45,36 @@ def small_inputs(shape):
     return {name: inputs[name] for name in ("latents", "timestep", "text")}
 
 
+def seconds(values):
+    return " ".join(f"{value:.2f}" for value in values)
+
+
+def print_loads(state, ranks, plain, loads, last):
+    print(f"  {state}, {ranks} rank{'s' * (ranks > 1)}: plain read {seconds(plain)} s, load {seconds(loads)} s; per rank: shard "
+          f"{last['shard_bytes'] / 1e9:.3f} GB, largest unit {last['largest_unit_bytes'] / 1e9:.3f} GB, peak above start "
+          f"{last['peak_above_start_bytes'] / 1e9:.3f} GB", flush=True)
+
+
 def measure_loading(table, tmd, shape, file):
-    """`file`: bfloat16 weights, so that what is read goes into the shards as it is."""
+    """`file`: bfloat16 weights, so that nearly all that is read goes into the shards as it is. A plain read and a load take
+    turns, so that other work on the machine meets both."""
     inputs, out = small_inputs(shape), tmd.folder / "out.safetensors"
-    torch.set_num_threads(1)
-    print("\nloading, bf16, file in the page cache, seconds; repeats are interleaved", flush=True)
-    for ranks in RANKS:
+    for (state, prepare), ranks in itertools.product((("cached", into_page_cache), ("cold", out_of_page_cache)), RANKS):
         plain, reports = [], []
         for _ in range(REPEATS):
-            into_page_cache(file)
+            prepare(file)
             plain.append(plain_read(file))
+            prepare(file)
             reports.append(tmd.report(file.parent, inputs, out, "bf16", ranks=ranks))
-        loads = [report["load_s"] for report in reports]
-        last = reports[-1]
+        loads, last = [report["load_s"] for report in reports], reports[-1]
+        print_loads(state, ranks, plain, loads, last)
         allowed = last["shard_bytes"] + 2 * last["largest_unit_bytes"]
         peak = max(report["peak_above_start_bytes"] for report in reports)
-        print(f"  {ranks} ranks: plain read {' '.join(f'{s:.2f}' for s in plain)}, load {' '.join(f'{s:.2f}' for s in loads)}; "
-              f"per rank: shard {last['shard_bytes'] / 1e9:.3f} GB, largest unit {last['largest_unit_bytes'] / 1e9:.3f} GB, "
-              f"peak above start {peak / 1e9:.3f} GB", flush=True)
+        read = max(report["bytes_read"] for report in reports)
         where = (shape.name, "original", f"load, {ranks} rank{'s' * (ranks > 1)}")
-        table.below(*where, "bytes read, all ranks / bytes of the file",
-                    max(report["bytes_read"] for report in reports) / file.stat().st_size, BYTES_READ)
-        table.below(*where, "peak memory of a rank / (shard + two units)", peak / allowed, 1)
-        table.below(*where, "time / plain read (medians of 3)", statistics.median(loads) / statistics.median(plain), TIME)
+        if state == "cached":
+            table.below(*where, "bytes read by all ranks / bytes of the file", read / file.stat().st_size, BYTES_READ)
+            table.below(*where, "peak memory of a rank / (shard + two units)", peak / allowed, 1)
+        table.below(*where, f"time / plain read, {state} (medians of {REPEATS})",
+                    statistics.median(loads) / statistics.median(plain), TIME)
     out.unlink()

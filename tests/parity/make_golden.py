@@ -3,7 +3,8 @@ it, so that they need no Python.
 
     "$(scripts/python-env | tail -n 1)" tests/parity/make_golden.py [FOLDER]
 
-    model/             weights in bfloat16 in two shards, with index and config.json, as save_pretrained writes them
+    model/             weights in two shards with index and config.json, as save_pretrained writes them; bfloat16, and
+                       float32 where diffusers keeps float32
     case.safetensors   latents, timestep, text, output_gradient: the input
                        output, block.I, grad.NAME: of the model in float32; NAME in the original layout
                        output.bf16: of the model loaded in bfloat16
@@ -13,6 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers
 import torch
 from safetensors.torch import save_file
 
@@ -29,6 +31,15 @@ GRADIENTS = ("latents", "text", "patch_embedding.weight", "text_embedding.0.weig
              "blocks.1.cross_attn.norm_k.weight", "blocks.1.ffn.2.bias", "head.modulation", "head.head.weight")
 
 
+def mixed_model(seed):
+    """In bfloat16, but for the tensors that diffusers keeps in float32: those show whether they are rounded."""
+    model = models.random_model(SHAPE, seed)
+    for name, parameter in model.named_parameters():
+        if not set(name.split(".")) & set(model._keep_in_fp32_modules):
+            parameter.data = parameter.data.bfloat16()
+    return model
+
+
 def references(model_folder, inputs):
     """What diffusers makes of the weights in `model_folder`."""
     exact = runs.run_model(runs.load_diffusers(model_folder, torch.float32), inputs, range(SHAPE.layers), gradients=True)
@@ -39,7 +50,8 @@ def references(model_folder, inputs):
 
 def main(folder):
     shutil.rmtree(folder, ignore_errors=True)
-    model = models.random_model(SHAPE, seed=11, dtype=torch.bfloat16)
+    diffusers.utils.logging.disable_progress_bar()
+    model = mixed_model(seed=11)
     model.save_pretrained(folder / "model", max_shard_size="200KB")
     inputs = models.random_inputs(SHAPE, seed=12)
     tensors = inputs | references(folder / "model", inputs)

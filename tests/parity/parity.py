@@ -37,6 +37,7 @@ def parse(arguments):
     parser.add_argument("--folder", type=Path, metavar="DIR", help="for work files (default: a folder for temporary files)")
     parser.add_argument("--keep", action="store_true", help="leave the work files there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write it here, as docs/parity.md shows it")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="of one process (default: 2)")
     options = parser.parse_args(arguments)
     options.parts = options.only or (QUICK if options.quick else FULL)
@@ -97,6 +98,8 @@ def main(arguments):
                 shutil.rmtree(work / part, ignore_errors=True)
         if options.json:
             table.write(options.json, about)
+        if options.markdown:
+            options.markdown.write_text(table.markdown())
         return table.finish()
     finally:
         if options.keep:

@@ -92,6 +92,18 @@ class Table:
             print(self.text(row), file=sys.stderr)
         return 1 if missed else 0
 
+    def markdown(self):
+        """A line for every comparison, a column for every shape."""
+        shapes = list(dict.fromkeys(row.shape for row in self.rows))
+        lines = {}
+        for row in self.rows:
+            cells = lines.setdefault((row.layout, row.mode, row.what, row.limit), {})
+            cells[row.shape] = (f"{row.error:.5g}" if row.limit.startswith(">") else f"{row.error:.2g}") + (
+                " **missed**" if row.verdict == "MISSED" else "")
+        head = ["layout", "mode", "what", "limit", *shapes]
+        rows = [[*key, *(cells.get(shape, "") for shape in shapes)] for key, cells in lines.items()]
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+
     def write(self, file, about):
         file.write_text(json.dumps({"about": about, "rows": [asdict(row) for row in self.rows],
                                     "skipped": self.skipped}, indent=1) + "\n")
