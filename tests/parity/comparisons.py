@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 import make_golden
 import models
 import runs
-from table import cosine, differing, largest, relative
+from table import cosine, differing, largest, relative, worst
 
 # Relative L2 unless it says otherwise.
 FP32_LARGEST = 5e-6          # tiny models against float64: largest absolute difference
@@ -37,8 +37,8 @@ def worst_gradient(run, reference):
     if mine.keys() != theirs.keys():
         raise ValueError(f"not the same tensors have gradients: {sorted(mine.keys() ^ theirs.keys())}")
     least = SMALLEST_SHARE * whole(theirs).norm()
-    return max(((mine[name] - theirs[name]).norm().item() / max(theirs[name].norm(), least).item(), name)
-               for name in theirs)
+    return worst(((mine[name] - theirs[name]).norm().item() / max(theirs[name].norm(), least).item(), name)
+                 for name in theirs)
 
 
 class ShapeComparison:
@@ -164,8 +164,8 @@ def compare_golden(table, tmd):
     case, model, name = load_file(make_golden.FOLDER / "case.safetensors"), make_golden.FOLDER / "model", "golden"
     inputs = {key: case[key] for key in ("latents", "timestep", "text", "output_gradient")}
     now = make_golden.references(model, inputs)
-    table.below(name, "sharded", "f32", "worst stored tensor vs diffusers now",
-                *max((relative(now[key], case[key]), STORED, key) for key in now if key != "output.bf16"))
+    error, key = worst((relative(now[key], case[key]), key) for key in now if key != "output.bf16")
+    table.below(name, "sharded", "f32", "worst stored tensor vs diffusers now", error, STORED, key)
     table.below(name, "sharded", "diffusers bf16", "stored output vs diffusers now",
                 relative(now["output.bf16"], case["output.bf16"]), BF16_DIFFUSERS)
     ours = {mode: tmd.forward(model, inputs, mode)["output"] for mode in ("f32", "bf16", "bf16-diffusers")}

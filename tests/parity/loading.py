@@ -52,7 +52,8 @@ def seconds(values):
 def print_loads(state, ranks, plain, loads, last):
     print(f"  {state}, {ranks} rank{'s' * (ranks > 1)}: plain read {seconds(plain)} s, load {seconds(loads)} s; per rank: shard "
           f"{last['shard_bytes'] / 1e9:.3f} GB, largest unit {last['largest_unit_bytes'] / 1e9:.3f} GB, peak above start "
-          f"{last['peak_above_start_bytes'] / 1e9:.3f} GB", flush=True)
+          f"{last['peak_above_start_bytes'] / 1e9:.3f} GB; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+          flush=True)
 
 
 def measure_loading(table, tmd, shape, file):

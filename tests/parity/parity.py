@@ -3,6 +3,7 @@ import argparse
 import gc
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -83,6 +84,7 @@ def main(arguments):
     diffusers.utils.logging.disable_progress_bar()
     if options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the work files go
     work = Path(tempfile.mkdtemp(prefix="tmd-parity-", dir=options.folder))
     try:
         require_disk(work, options.parts)

@@ -1,7 +1,10 @@
 """Errors against limits, as rows that are printed when they are known; those that missed once more at the end."""
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
+
+import torch
 
 
 def relative(actual, expected):
@@ -29,7 +32,13 @@ def differing(actual, expected):
     relative(actual, expected)
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return expected.numel()
-    return int((actual != expected).sum())
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[expected.element_size()]
+    return int((actual.contiguous().view(integer) != expected.contiguous().view(integer)).sum())
+
+
+def worst(errors):
+    """The largest of (error, name) pairs; one that is no number is worse than any."""
+    return max((error if error == error else math.inf, name) for error, name in errors)
 
 
 @dataclass
