@@ -25,8 +25,9 @@ class SafetensorsSet {
   /// `path`: a safetensors file or an index (its name ends in ".json"). Reads headers only. Throws what
   /// SafetensorsFile throws, and kData that names the index, the tensor and the file: an index of more than
   /// 100,000,000 bytes, broken JSON, names that stand twice, no weight_map or an empty one, a file name that
-  /// leaves the folder, a missing file, a tensor that its file lacks, a tensor in two files, a tensor of a
-  /// file that the index does not name. A total_size that is not the sum of the tensors gives a warning.
+  /// leaves the folder, a file that is missing or not a regular one, a tensor that its file lacks, a tensor
+  /// in two files, a tensor of a file that the index does not name. A total_size that is not the sum of the
+  /// tensors gives a warning.
   explicit SafetensorsSet(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }

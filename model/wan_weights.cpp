@@ -237,14 +237,16 @@ bool apply(const Description& description, WanConfig& config, int64_t width) {
   return heads || head_dim;
 }
 
-// What describes the sizes beside the weights and in their metadata.
+// What describes the sizes, in ascending order of precedence: the metadata of an export, then config.json,
+// which says less where its class knows no text length.
 std::vector<Description> descriptions(const SafetensorsSet& files, const fs::path& config_file) {
   std::vector<Description> found;
-  if (!config_file.empty()) found.emplace_back(read_json(config_file), config_file.string());
   const auto metadata = files.metadata().find(kModelKey);
-  if (metadata == files.metadata().end()) return found;
-  const std::string where = files.path().string() + " metadata " + kModelKey;
-  found.emplace_back(parse_strict_json(metadata->second, where), where);
+  if (metadata != files.metadata().end()) {
+    const std::string where = files.path().string() + " metadata " + kModelKey;
+    found.emplace_back(parse_strict_json(metadata->second, where), where);
+  }
+  if (!config_file.empty()) found.emplace_back(read_json(config_file), config_file.string());
   return found;
 }
 

@@ -34,10 +34,12 @@ struct WanWeights {
 
 /// Opens what `path` stands for (find_weights): recognises the spelling, takes the sizes from the shapes and,
 /// for heads, text length and epsilon, from the config.json beside the weights or the metadata of an export.
-/// Where those are silent, heads are 128 wide if that divides the width, else there is one.
-/// Throws what find_weights and SafetensorsSet throw, and kData: no Wan transformer (its first tensors are
-/// named); a kind of Wan that is not text-to-video; a config.json that is broken, of another class, or
-/// contradicts the shapes. Which tensors are missing is not looked at here: load_weights tells.
+/// (Heads may be said by their number or by their width.) Where those are silent, heads are 128 wide if that
+/// divides the width, else there is one. Throws what find_weights and SafetensorsSet throw, and kData: no Wan
+/// transformer (its first tensors are named); a kind of Wan that is not text-to-video; a config.json that is
+/// broken, of another class, or contradicts the shapes; sizes that cannot be: an empty tensor where sizes are
+/// taken from, an odd width, block numbers beyond the number of tensors, heads, text length or epsilon out of
+/// range. Which tensors are missing is not looked at here: load_weights tells.
 WanWeights open_wan_weights(const std::filesystem::path& path);
 
 /// config.json of a transformer of `config`, as the class that reads `naming` wants it (Wan 3.1, 3.2).

@@ -172,7 +172,8 @@ TEST_F(WeightsFile, all_that_does_not_fit_is_named_at_once_and_nothing_is_loaded
 
 TEST_F(WeightsFile, trailing_dimensions_may_be_cut_otherwise) {
   const auto load = [&](const std::vector<int64_t>& stored, const std::vector<int64_t>& wanted) {
-    const test::SafetensorsExample example({{"w", at::arange(60, at::kFloat).view(stored)}});
+    const test::SafetensorsExample example(
+        {{"w", at::arange(c10::multiply_integers(stored), at::kFloat).view(stored)}});
     ShardedNetwork network("teacher", {{"u", {{"w", wanted, {}}}}}, one_.mesh, at::kFloat, false,
                            one_.buffers);
     load_weights(network, SafetensorsSet(example.path()));
@@ -185,6 +186,7 @@ TEST_F(WeightsFile, trailing_dimensions_may_be_cut_otherwise) {
                                                                           {{5, 3, 4}, {5, 3, 2, 2}},
                                                                           {{60}, {5, 12}},
                                                                           {{6, 10}, {5, 12}},
+                                                                          {{6, 12}, {5, 3, 1, 2, 2}},
                                                                           {{5, 12}, {60}}})
     test::expect_bad_data(error_of([&, s = stored, w = wanted] { load(s, w); }), {"w is ["});
 }
