@@ -61,7 +61,9 @@ void declare_train(OptionTable& table, Config& c) {
            "run")
       .experiment();
   train.add("max_nonfinite", &c.train.max_nonfinite, "skipped iterations in a row that end the run").min(1);
-  train.add("threads", &c.train.threads, "compute threads per rank; 0 = cores of the host / trainers on it")
+  train
+      .add("threads", &c.train.threads,
+           "compute threads per rank; 0 = the cores it may use, shared with the other trainers there")
       .min(0);
 }
 

@@ -74,8 +74,7 @@ void check_request(const ExportRequest& request, const fs::path& output) {
   const bool is_student = request.info && !request.info->is_teacher;
   check(is_student || request.target != ExportTarget::kTmd, ErrorKind::kUsage,
         "--for tmd is for students; this is a stock Wan transformer", "take --for wan, diffusers or comfyui");
-  check(!fs::exists(output) || (fs::is_directory(output) && fs::is_empty(output)), ErrorKind::kUsage,
-        fmt::format("{} exists already", output.string()), "name a new folder with --output, or remove it");
+  require_new_folder(output);
 }
 
 }  // namespace
@@ -87,6 +86,11 @@ ExportTarget parse_target(const std::string& word) {
   if (word == "comfyui") return ExportTarget::kComfyUi;
   throw Error(ErrorKind::kUsage, "tmd export: --for " + word + " is not known",
               "take tmd, wan, diffusers or comfyui");
+}
+
+void require_new_folder(const fs::path& output) {
+  check(!fs::exists(output) || (fs::is_directory(output) && fs::is_empty(output)), ErrorKind::kUsage,
+        fmt::format("{} exists already", output.string()), "name a new folder with --output, or remove it");
 }
 
 void write_export(sharding::ShardedNetwork& network, const ExportRequest& request, const fs::path& given) {

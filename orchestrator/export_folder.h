@@ -37,6 +37,9 @@ struct ExportRequest {
 void write_export(sharding::ShardedNetwork& network, const ExportRequest& request,
                   const std::filesystem::path& output);
 
+/// Throws kUsage when `output` exists and is not an empty folder.
+void require_new_folder(const std::filesystem::path& output);
+
 /// Name of the embeddings file in an export.
 inline constexpr const char* kEmbeddingsFile = "embeddings.h5";
 

@@ -1,7 +1,9 @@
 #include "orchestrator/job.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fmt/format.h>
+#include <sched.h>
 #include <thread>
 #include <unistd.h>
 
@@ -75,13 +77,51 @@ void fit_to_data(configs::Config& config, const data::LatentHeader& header) {
         fmt::format("latents of {} x {} cannot be cut into patches of 2 x 2", height, width));
 }
 
+namespace {
+
+// A rank's host and the cores that it may use there: a launcher may have bound it to a few.
+struct Binding {
+  std::string host;
+  std::string cores;  // one character for each core of the host, '1' where it may be used
+
+  static Binding of_this_rank() {
+    char name[256] = {};
+    gethostname(name, sizeof name - 1);
+    Binding binding{name, std::string(std::max(1U, std::thread::hardware_concurrency()), '1')};
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return binding;
+    binding.cores.assign(CPU_SETSIZE, '0');
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &set)) binding.cores[static_cast<size_t>(core)] = '1';
+    }
+    return binding;
+  }
+  std::string text() const { return host + "/" + cores; }
+};
+
+// Whole cores that are left for this rank when ranks that may use the same ones share them evenly.
+int64_t own_cores(const std::vector<std::string>& all, const Binding& own) {
+  double share = 0;
+  for (size_t core = 0; core < own.cores.size(); ++core) {
+    if (own.cores[core] == '0') continue;
+    int64_t users = 0;
+    for (const std::string& text : all) {
+      const bool is_here = text.starts_with(own.host + "/") && text.size() == own.text().size();
+      if (is_here && text[own.host.size() + 1 + core] == '1') ++users;
+    }
+    share += 1.0 / static_cast<double>(users);
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(share + 1e-9));
+}
+
+}  // namespace
+
 void set_compute_threads(comm::Communicator& trainers, int64_t threads) {
   if (threads == 0) {
-    char host[256] = {};
-    gethostname(host, sizeof host - 1);
-    const std::vector<std::string> hosts = comm::gather_strings(trainers, host);
-    const auto here = std::count(hosts.begin(), hosts.end(), std::string(host));
-    threads = std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / here);
+    const Binding own = Binding::of_this_rank();
+    threads = own_cores(comm::gather_strings(trainers, own.text()), own);
+    const char* limit = std::getenv("OMP_NUM_THREADS");
+    if (limit && std::atoi(limit) > 0) threads = std::min<int64_t>(threads, std::atoi(limit));
   }
   at::set_num_threads(static_cast<int>(threads));
 }

@@ -51,8 +51,9 @@ class Job {
   std::unique_ptr<sharding::Mesh> mesh_;
 };
 
-/// Sets the compute threads of this process: `threads`, or the cores of this host over the trainers on it.
-/// Collective over: `trainers`.
+/// Sets the compute threads of this process: `threads`, or, for 0, the cores that it may use, shared evenly
+/// with the other trainers that may use them, at least one and at most OMP_NUM_THREADS. Collective over:
+/// `trainers`.
 void set_compute_threads(comm::Communicator& trainers, int64_t threads);
 
 /// Throws kData unless latents and text of `header` fit the model of `config`; fills what the configuration

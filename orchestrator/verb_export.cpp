@@ -111,7 +111,8 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const std::string output = arguments.required("output");
   ExportRequest request;
   request.target = parse_target(arguments.value_or("for", "tmd"));
-  dtype_name(arguments.value_or("dtype", "bf16"));  // refused before the work
+  dtype_name(arguments.value_or("dtype", "bf16"));  // refused before the work, as is a folder that exists
+  comm::run_agreed(world, [&] { require_new_folder(output); });
   if (is_run(arguments.plain().front())) {
     export_run(world, arguments, request);
   } else {

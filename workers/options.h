@@ -22,7 +22,7 @@ struct TrainOptions {
     kStop
   } nonfinite = NonFinite::kSkip;  ///< what a step with NaN or infinity does
   int64_t max_nonfinite = 10;      ///< skipped steps in a row that stop the run
-  int64_t threads = 0;             ///< compute threads per rank; 0 = cores of the host / trainers on it
+  int64_t threads = 0;             ///< compute threads per rank; 0: set_compute_threads
 };
 
 enum class LearningRateDecay { kNone, kCosine, kLinear };
