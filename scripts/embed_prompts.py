@@ -3,8 +3,8 @@
 
     scripts/embed_prompts.py --encoder Wan2.1-T2V-1.3B-Diffusers/text_encoder --prompts prompts.txt --output prompts.h5
 
-PROMPTS is UTF-8 text with one prompt a line; empty lines are left out with a warning. Run it with the Python that
-scripts/python-env prints, or any that has torch, transformers, h5py and ftfy (and sentencepiece for some tokenizers).
+PROMPTS is UTF-8 text with one prompt a line; empty lines are left out with a warning. It needs torch, transformers, h5py and
+ftfy (and sentencepiece for some tokenizers): `$(scripts/python-env | tail -n 1) scripts/embed_prompts.py ...` has them.
 
 The encoder is any that transformers loads: a folder, or a name on the hub. Wan's own file models_t5_umt5-xxl-enc-bf16.pth is
 not such a one: name the folder text_encoder of a Wan2.1 repository in the Diffusers layout; its tokenizer lies beside it in
@@ -17,15 +17,17 @@ Without --negative or --negative-file the file has no negative prompt. Wan sampl
 string sample_neg_prompt in wan/configs/shared_config.py of the original code (Wan-Video/Wan2.1). Put it into a text file and
 name that as --negative-file.
 
-Exit codes: 64 wrong command line, 65 bad input, 74 reading or writing failed.
+Exit codes: 64 wrong command line, 65 bad input, 69 packages missing, 74 reading or writing failed.
 """
 import argparse
 import html
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
-EXIT_USAGE, EXIT_DATA, EXIT_IO = 64, 65, 74
+EXIT_USAGE, EXIT_DATA, EXIT_UNAVAILABLE, EXIT_IO = 64, 65, 69, 74
+PACKAGES = ("torch", "transformers", "h5py", "ftfy", "numpy")
 WAN_HINT = ("Wan's .pth files are not read by transformers: name the folders text_encoder and tokenizer of a Wan2.1 repository "
             "in the Diffusers layout")
 
@@ -248,6 +250,11 @@ def run(options):
 
 def main(arguments=None):
     options = parse(sys.argv[1:] if arguments is None else arguments)
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"embed_prompts: this Python lacks {', '.join(missing)}; the one that scripts/python-env prints has all",
+              file=sys.stderr)
+        return EXIT_UNAVAILABLE
     try:
         run(options)
     except BadInput as error:

@@ -46,9 +46,6 @@ def back_to_original(table, tmd, shape, source, folder, through):
 
 
 def compare_export(table, tmd, shape, folder):
-    if not tmd.has("export"):
-        table.skip("export", "this tmd has no verb export")
-        return
     model = models.random_model(shape, seed=5)
     source = models.write_layouts(model, shape, folder)["original"]
     for through in ("diffusers", "comfyui"):

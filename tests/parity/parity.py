@@ -18,9 +18,11 @@ from comparisons import compare_full_size, compare_golden, compare_shape
 from exports import compare_export
 from loading import measure_loading
 from runs import ROOT, Tmd
+from students import compare_students
 from table import Table
+from vae import compare_vae
 
-QUICK = [shape.name for shape in shapes.TINY] + ["golden", "export"]
+QUICK = [shape.name for shape in shapes.TINY] + ["golden", "export", "students", "vae"]
 FULL = QUICK + [shapes.REAL_WIDTH.name, shapes.FULL.name, "loading"]
 DISK = {shapes.REAL_WIDTH.name: 2.5e9, shapes.FULL.name: 3.2e9, "loading": 3.2e9}  # of work files, one at a time
 
@@ -30,7 +32,7 @@ def parse(arguments):
                                      "diffusers on random models and prints errors against limits (docs/parity.md). "
                                      "Exit code 1: a limit is missed.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="tiny shapes, the committed reference and exports only")
+    size.add_argument("--quick", action="store_true", help="tiny shapes, the committed reference, exports, students and the VAE only")
     size.add_argument("--full", action="store_true", help="also real width, 1.3B and its loading (the default)")
     parser.add_argument("--only", action="append", choices=FULL, metavar="NAME",
                         help=f"one part, may be repeated: {', '.join(FULL)}")
@@ -65,6 +67,10 @@ def full_size_folder(folder, layout):
 def run_part(part, table, tmd, folder):
     if part == "export":
         compare_export(table, tmd, shapes.TINY_TP, folder)
+    elif part == "students":
+        compare_students(table, tmd, folder)
+    elif part == "vae":
+        compare_vae(table, tmd, folder)
     elif part == "golden":
         compare_golden(table, tmd)
     elif part == "loading":

@@ -60,10 +60,6 @@ class Tmd:
 
     def __init__(self, program, folder, threads):
         self.program, self.folder, self.threads = Path(program).resolve(), Path(folder), threads
-        self.help = self.call(["--help"])
-
-    def has(self, verb):
-        return f"\n  {verb} " in self.help
 
     def call(self, arguments, ranks=None):
         """Its output; `ranks`: under mpirun."""
