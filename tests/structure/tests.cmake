@@ -13,4 +13,4 @@ list(JOIN headers "\n" header_list)
 file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/headers.txt CONTENT "${header_list}\n")
 add_test(NAME structure/headers_alone
   COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/structure/check_headers.py ${PROJECT_SOURCE_DIR} ${CMAKE_BINARY_DIR})
-set_tests_properties(structure/headers_alone PROPERTIES TIMEOUT 900)
+set_tests_properties(structure/headers_alone PROPERTIES TIMEOUT 900 PROCESSORS 2)
