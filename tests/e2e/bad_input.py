@@ -131,7 +131,7 @@ def other_experiment():
         check("--allow-change" in output, f"no way out is offered:\n{output[-2000:]}")
         check(contents(run) == before, "the refused start changed the run")
         # A start that fails while it makes its networks leaves no experiment behind: the corrected command is accepted.
-        expect(place, 74, "typo.safetensors", *words, "--model.weights=typo.safetensors", run="typo")
+        expect(place, 65, "typo.safetensors", *words, "--model.weights=typo.safetensors", run="typo")
         place.run(2, place.path / "typo", *words)
         stranger = place.path / "stranger"
         stranger.mkdir()
