@@ -6,6 +6,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
+#include "sharding/token_exchange.h"
 
 namespace tmd::model {
 
@@ -94,18 +95,21 @@ at::Tensor Discriminator::forward(const std::vector<at::Tensor>& maps, const std
                                   bool weight_gradients) const {
   ensure(static_cast<int64_t>(maps.size()) == config_.heads, "one feature map for each discriminator head");
   Tensors logits;
+  const comm::Communicator& sharers = network_.mesh().sample_group();
   for (size_t head = 0; head < maps.size(); ++head) {
     const std::string name = fmt::format("disc.{}", head);
     const at::Tensor mask = keep.empty() ? at::Tensor() : keep[head];
-    const auto function = [config = config_, name, mask](std::span<const at::Tensor> params,
-                                                         std::span<const at::Tensor> in) {
+    const bool is_mine = static_cast<int>(head) % sharers.size() == sharers.rank();
+    const auto function = [config = config_, name, mask, is_mine](std::span<const at::Tensor> params,
+                                                                  std::span<const at::Tensor> in) {
+      if (!is_mine) return Tensors{at::zeros({in[0].size(0)}, in[0].options())};
       const auto w =
           bind<BranchWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
       return Tensors{branch_forward(w, config, in[0], mask)};
     };
     logits.push_back(run_unit(network_, network_.unit(name), weight_gradients, function, {maps[head]})[0]);
   }
-  return at::stack(logits, 1);
+  return sharding::sum_of_dealt(network_.mesh(), at::stack(logits, 1));
 }
 
 }  // namespace tmd::model

@@ -60,7 +60,9 @@ class Discriminator {
 
   /// Logits [B, heads] of one feature map [B, C, T, H, W] per head; throws kInternal for another number of
   /// maps. `keep`: one dropout mask [B, hidden] per head, or empty. `weight_gradients`: as in run_unit.
-  /// Collective over: the shard group.
+  /// Maps and logits are equal on all ranks of a sample group, which deal the branches among themselves: the
+  /// gradient of a map is that of the rank that has its branch, zero on the others.
+  /// Collective over: the copy group.
   at::Tensor forward(const std::vector<at::Tensor>& maps, const std::vector<at::Tensor>& keep,
                      bool weight_gradients) const;
 

@@ -35,6 +35,21 @@ class WideParameters : public ParameterVisitor {
   ParameterVisitor& visitor_;
 };
 
+/// The same, marked as cut along `split_dim` by tensor parallelism.
+class SplitParameters : public ParameterVisitor {
+ public:
+  /// Keeps a reference to `visitor`.
+  SplitParameters(ParameterVisitor& visitor, int split_dim) : visitor_(visitor), split_dim_(split_dim) {}
+  void operator()(at::Tensor& slot, sharding::ParamSpec spec) override {
+    spec.split_dim = split_dim_;
+    visitor_(slot, std::move(spec));
+  }
+
+ private:
+  ParameterVisitor& visitor_;
+  int split_dim_;
+};
+
 struct LinearWeights {
   at::Tensor weight;  ///< [out, in]
   at::Tensor bias;    ///< [out]
@@ -48,6 +63,13 @@ void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::s
 void visit_linear(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name, int64_t out,
                   int64_t in, sharding::Initialiser weight);
 
+/// The first kind, cut by tensor parallelism (Wan 7.2): over its outputs (weight rows and bias), or over its
+/// inputs (weight columns; the bias is added once, after the sum over the tensor ranks).
+void visit_column_parallel(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name,
+                           int64_t out, int64_t in);
+void visit_row_parallel(ParameterVisitor& visitor, LinearWeights& linear, const std::string& name,
+                        int64_t out, int64_t in);
+
 /// `linear.weight` applied to the last dimension of `x`, plus the bias: [..., in] -> [..., out]. Computed in
 /// the type of the weights, which is that of the result.
 at::Tensor apply(const LinearWeights& linear, const at::Tensor& x);
@@ -59,8 +81,9 @@ LinearWeights cast(const LinearWeights& linear, at::ScalarType type);
 template <class Weights, class Visit>
 sharding::UnitSpec declare(std::string unit_name, Visit visit);
 
-/// Runs `visit(visitor, weights)` on a new struct and gives it `params` in order, sharing their memory.
-/// Throws kInternal when there are too few or a shape differs.
+/// Runs `visit(visitor, weights)` on a new struct and gives it `params` in order, sharing their memory. Each
+/// may be a block of its spec's shape, cut along the split dimension. Throws kInternal when there are too few
+/// or a shape differs.
 template <class Weights, class Visit>
 Weights bind(std::span<const at::Tensor> params, Visit visit);
 

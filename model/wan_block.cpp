@@ -9,41 +9,92 @@
 namespace tmd::model {
 
 using sharding::Initialiser;
+using sharding::TokenExchange;
 
 namespace {
 
 void visit_attention(ParameterVisitor& visitor, AttentionWeights& attention, const WanConfig& config,
                      const std::string& name) {
   const int64_t width = config.width();
-  visit_linear(visitor, attention.q, name + ".q", width, width);
-  visit_linear(visitor, attention.k, name + ".k", width, width);
-  visit_linear(visitor, attention.v, name + ".v", width, width);
-  visit_linear(visitor, attention.o, name + ".o", width, width);
-  WideParameters wide_visitor(visitor);
+  visit_column_parallel(visitor, attention.q, name + ".q", width, width);
+  visit_column_parallel(visitor, attention.k, name + ".k", width, width);
+  visit_column_parallel(visitor, attention.v, name + ".v", width, width);
+  visit_row_parallel(visitor, attention.o, name + ".o", width, width);
+  SplitParameters split(visitor, 0);
+  WideParameters wide_visitor(split);
   wide_visitor(attention.norm_q, {name + ".norm_q.weight", {width}, Initialiser::constant(1)});
   wide_visitor(attention.norm_k, {name + ".norm_k.weight", {width}, Initialiser::constant(1)});
 }
 
+// Of the heads that this rank has.
 at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
-  return x.view({x.size(0), x.size(1), config.heads, config.head_dim});
+  return x.view({x.size(0), x.size(1), x.size(2) / config.head_dim, config.head_dim});
 }
 
-at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
-                          const at::Tensor& rotations, at::ScalarType stream) {
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon, stream);
-  const at::Tensor k = rms_norm(apply(w.k, x), w.norm_k, config.epsilon, stream);
+// Rows that a matrix product reads: of all tensor ranks, in the type of its weights.
+at::Tensor product_input(const LinearWeights& linear, const at::Tensor& rows, const TokenExchange& exchange) {
+  return exchange.chunk(rows.to(linear.weight.scalar_type()));
+}
+
+// The Linear at the end of a sub-layer: each tensor rank has a part of its input features.
+at::Tensor apply_row_parallel(const LinearWeights& linear, const at::Tensor& x,
+                              const TokenExchange& exchange) {
+  if (exchange.tensor_ranks() == 1) return apply(linear, x);
+  return exchange.sum_to_rows(at::linear(x, linear.weight)) + linear.bias;
+}
+
+// RMSNorm of queries and keys over the channels of all tensor ranks, which share one sum (Wan 7.3).
+std::pair<at::Tensor, at::Tensor> norm_q_k(const AttentionWeights& w, const WanConfig& config,
+                                           const at::Tensor& q, const at::Tensor& k, at::ScalarType stream,
+                                           const TokenExchange& exchange) {
+  if (exchange.tensor_ranks() == 1) {
+    return {rms_norm(q, w.norm_q, config.epsilon, stream), rms_norm(k, w.norm_k, config.epsilon, stream)};
+  }
+  const at::Tensor own = at::cat({square_sums(q), square_sums(k)}, 1);
+  const at::Tensor means = exchange.sum_over_tensor(own) / static_cast<double>(config.width());
+  const std::vector<at::Tensor> of = means.split_with_sizes({q.size(1), k.size(1)}, 1);
+  return {rms_norm(q, of[0], w.norm_q, config.epsilon, stream),
+          rms_norm(k, of[1], w.norm_k, config.epsilon, stream)};
+}
+
+// Attention between all tokens of the heads that are this rank's then, [B, N, heads, head_dim] each.
+at::Tensor attend_over_tokens(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const TokenExchange& exchange) {
+  if (exchange.sequence_ranks() == 1 && exchange.tensor_ranks() == 1) return attention(q, k, v);
+  const at::ScalarType type = v.scalar_type();
+  const at::Tensor tokens = exchange.all_tokens(at::cat({q.to(type), k.to(type), v}, 0));
+  const std::vector<at::Tensor> qkv = tokens.chunk(3, 0);
+  const at::Tensor out = attention(qkv[0], qkv[1], qkv[2]);  // [B, N, heads * head_dim]
+  const at::Tensor heads = out.view({out.size(0), out.size(1), tokens.size(2), tokens.size(3)});
+  return exchange.all_heads(heads).flatten(2);
+}
+
+at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& rows,
+                          const at::Tensor& rotations, at::ScalarType stream, const TokenExchange& exchange) {
+  const at::Tensor x = product_input(w.q, rows, exchange);
+  const auto [q, k] = norm_q_k(w, config, apply(w.q, x), apply(w.k, x), stream, exchange);
   const at::Tensor v = apply(w.v, x);
-  return apply(w.o, attention(apply_rope(split_heads(q, config), rotations),
-                              apply_rope(split_heads(k, config), rotations), split_heads(v, config)));
+  const at::Tensor out =
+      attend_over_tokens(apply_rope(split_heads(q, config), rotations),
+                         apply_rope(split_heads(k, config), rotations), split_heads(v, config), exchange);
+  return apply_row_parallel(w.o, out, exchange);
 }
 
-// All text rows are keys, those behind the text's end too: Wan has no mask there.
-at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
-                           const at::Tensor& context, at::ScalarType stream) {
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon, stream);
-  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, config.epsilon, stream);
+// All text rows are keys, those behind the text's end too: Wan has no mask there. Every rank has the whole
+// text, so queries need no other rank's.
+at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& rows,
+                           const at::Tensor& context, at::ScalarType stream, const TokenExchange& exchange) {
+  const at::Tensor x = product_input(w.q, rows, exchange);
+  const auto [q, k] = norm_q_k(w, config, apply(w.q, x), apply(w.k, context), stream, exchange);
   const at::Tensor v = apply(w.v, context);
-  return apply(w.o, attention(split_heads(q, config), split_heads(k, config), split_heads(v, config)));
+  const at::Tensor out = attention(split_heads(q, config), split_heads(k, config), split_heads(v, config));
+  return apply_row_parallel(w.o, out, exchange);
+}
+
+at::Tensor feed_forward(const BlockWeights& block, const at::Tensor& rows, const TokenExchange& exchange) {
+  const at::Tensor hidden =
+      at::gelu(apply(block.ffn_in, product_input(block.ffn_in, rows, exchange)), "tanh");
+  return apply_row_parallel(block.ffn_out, hidden, exchange);
 }
 
 }  // namespace
@@ -59,33 +110,33 @@ void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& conf
   wide_visitor(block.norm3_weight, {prefix + ".norm3.weight", {width}, Initialiser::constant(1)});
   wide_visitor(block.norm3_bias, {prefix + ".norm3.bias", {width}, Initialiser::constant(0)});
   visit_attention(visitor, block.cross_attn, config, prefix + ".cross_attn");
-  visit_linear(visitor, block.ffn_in, prefix + ".ffn.0", config.ffn, width);
-  visit_linear(visitor, block.ffn_out, prefix + ".ffn.2", width, config.ffn);
-}
-
-at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
-                         const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations) {
-  return block_forward(block, config, x, e6, context, rotations, nullptr);
+  visit_column_parallel(visitor, block.ffn_in, prefix + ".ffn.0", config.ffn, width);
+  visit_row_parallel(visitor, block.ffn_out, prefix + ".ffn.2", width, config.ffn);
 }
 
 at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
                          const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations,
-                         BlockTrace* trace) {
+                         const TokenExchange& exchange) {
+  return block_forward(block, config, x, e6, context, rotations, exchange, nullptr);
+}
+
+at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
+                         const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations,
+                         const TokenExchange& exchange, BlockTrace* trace) {
   // rows: shift, scale, gate of the self-attention, then of the feed-forward; [B, 1, D] each
   const std::vector<at::Tensor> mod = (block.modulation + e6).split(1, 1);
   const at::ScalarType stream = x.scalar_type();
-  const at::Tensor self = self_attention(
-      block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations, stream);
+  const at::Tensor self =
+      self_attention(block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations,
+                     stream, exchange);
   at::Tensor out = add_gated(x, self, mod[2]);
   const at::Tensor normed =
       at::layer_norm(wide(out), {config.width()}, block.norm3_weight, block.norm3_bias, config.epsilon);
-  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context, stream);
+  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context, stream, exchange);
   out = out + cross;
-  const at::Tensor hidden =
-      at::gelu(apply(block.ffn_in, modulated_norm(out, mod[3], mod[4], config.epsilon)), "tanh");
-  const at::Tensor feed_forward = apply(block.ffn_out, hidden);
-  if (trace) *trace = {self, cross, feed_forward};
-  return add_gated(out, feed_forward, mod[5]);
+  const at::Tensor ffn = feed_forward(block, modulated_norm(out, mod[3], mod[4], config.epsilon), exchange);
+  if (trace) *trace = {self, cross, ffn};
+  return add_gated(out, ffn, mod[5]);
 }
 
 }  // namespace tmd::model

@@ -6,6 +6,7 @@
 
 #include "model/parameters.h"
 #include "model/wan_config.h"
+#include "sharding/token_exchange.h"
 
 namespace tmd::model {
 
@@ -35,8 +36,13 @@ void visit(ParameterVisitor& visitor, BlockWeights& block, const WanConfig& conf
 /// With weights in bfloat16 the type of x decides where numbers are rounded: a float32 residual stream keeps
 /// sums, norms, modulation and rotations in float32 and rounds at matrix products only (the original under
 /// autocast), a bfloat16 stream also rounds after each sub-layer and in the q/k norm (diffusers; Wan 2.10).
+///
+/// On several ranks (sharding/token_exchange.h) x and the result are this rank's rows, `rotations` those of
+/// its chunk, and `block` holds its blocks of the weights that have a split dimension. Collective over: the
+/// sample group.
 at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
-                         const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations);
+                         const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations,
+                         const sharding::TokenExchange& exchange = {});
 
 /// The three sub-layer outputs before gates and residuals, for comparisons with other implementations.
 struct BlockTrace {
@@ -45,6 +51,6 @@ struct BlockTrace {
 /// The same; fills `trace` unless it is null.
 at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, const at::Tensor& x,
                          const at::Tensor& e6, const at::Tensor& context, const at::Tensor& rotations,
-                         BlockTrace* trace);
+                         const sharding::TokenExchange& exchange, BlockTrace* trace);
 
 }  // namespace tmd::model

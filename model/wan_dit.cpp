@@ -43,8 +43,8 @@ void visit(ParameterVisitor& visitor, HeadWeights& head, const WanConfig& config
   visit_linear(wide_visitor, head.head, "head.head", config.patch_values(), width, Initialiser::constant(0));
 }
 
-at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& latent) {
-  return apply({embed.patch.weight.flatten(1), embed.patch.bias}, patchify(latent));
+at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& patches) {
+  return apply({embed.patch.weight.flatten(1), embed.patch.bias}, patches);
 }
 
 at::Tensor embed_text(const EmbedWeights& embed, const at::Tensor& text) {
@@ -60,12 +60,12 @@ at::Tensor project_time(const LinearWeights& projection, const at::Tensor& temb)
 }
 
 at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x,
-                        const at::Tensor& temb, const TokenGrid& grid) {
+                        const at::Tensor& temb) {
   const std::vector<at::Tensor> mod =
       (head.modulation + temb.unsqueeze(1)).split(1, 1);  // shift, scale [B, 1, D]
   const at::Tensor normed = modulated_norm(x, mod[0], mod[1], config.epsilon);
   const bool narrow = x.scalar_type() == at::kBFloat16;
-  return unpatchify(apply(narrow ? cast(head.head, at::kBFloat16) : head.head, normed), grid);
+  return apply(narrow ? cast(head.head, at::kBFloat16) : head.head, normed);
 }
 
 std::vector<sharding::UnitSpec> wan_units(const WanConfig& config) {
@@ -81,13 +81,22 @@ std::vector<sharding::UnitSpec> wan_units(const WanConfig& config) {
 
 namespace {
 
+// The rows of this rank's chunk; padding is not rotated.
+at::Tensor chunk_rotations(const at::Tensor& all, const sharding::TokenExchange& exchange) {
+  const int64_t begin = std::min(exchange.chunk_begin(), all.size(0));
+  const int64_t count = std::min(exchange.chunk_rows(), all.size(0) - begin);
+  const at::Tensor own = all.narrow(0, begin, count);
+  if (count == exchange.chunk_rows()) return own;
+  return at::cat({own, at::ones({exchange.chunk_rows() - count, all.size(1)}, all.options())}, 0);
+}
+
 // Tokens, temb and e6; a stream in bfloat16 rounds the time embedding as well (Wan 2.10).
-Tensors embed_stream(const EmbedWeights& w, at::ScalarType stream, const at::Tensor& latent,
+Tensors embed_stream(const EmbedWeights& w, at::ScalarType stream, const at::Tensor& patches,
                      const at::Tensor& waves) {
   const at::Tensor temb = embed_time(w.time_in, w.time_out, waves).to(stream);
   const LinearWeights projection =
       stream == at::kBFloat16 ? cast(w.time_projection, stream) : w.time_projection;
-  return {embed_patches(w, latent).to(stream), temb, project_time(projection, temb)};
+  return {embed_patches(w, patches).to(stream), temb, project_time(projection, temb)};
 }
 
 }  // namespace
@@ -102,11 +111,11 @@ WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, const 
         fmt::format("text embeddings have {} features, the model takes {}", text.size(-1), config_.text_dim));
   check(latent.size(1) == config_.channels, ErrorKind::kData,
         fmt::format("latents have {} channels, the model takes {}", latent.size(1), config_.channels));
-  const auto function = [config = config_, stream = stream_](std::span<const at::Tensor> params,
-                                                             std::span<const at::Tensor> in) {
+  const auto function = [config = config_, stream = stream_, exchange = exchange(token_grid(latent))](
+                            std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
     const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
-    Tensors out = embed_stream(w, stream, in[0], in[1]);
-    out.push_back(embed_text(w, in[2]));
+    Tensors out = embed_stream(w, stream, exchange.own_rows(patchify(in[0])), in[1]);
+    out.push_back(embed_text(w, exchange.summing_gradient(in[2])));
     return out;
   };
   Tensors out = run_unit(network_, network_.unit("embed"), weight_gradients, function,
@@ -115,10 +124,10 @@ WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, const 
 }
 
 WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const {
-  const auto function = [config = config_, stream = stream_](std::span<const at::Tensor> params,
-                                                             std::span<const at::Tensor> in) {
+  const auto function = [config = config_, stream = stream_, exchange = exchange(token_grid(latent))](
+                            std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
     const auto w = bind<EmbedWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
-    return embed_stream(w, stream, in[0], in[1]);
+    return embed_stream(w, stream, exchange.own_rows(patchify(in[0])), in[1]);
   };
   Tensors out =
       run_unit(network_, network_.unit("embed"), weight_gradients, function, {latent, time_waves(time)});
@@ -132,21 +141,21 @@ at::Tensor WanDit::time_waves(const at::Tensor& time) const {
 at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid& grid,
                          bool weight_gradients) const {
   const std::string name = fmt::format("blocks.{}", index);
-  const auto function = [config = config_, name, rotations = rotations(grid)](
+  const auto function = [config = config_, name, rotations = rotations(grid), exchange = exchange(grid)](
                             std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
     const auto w =
         bind<BlockWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config, name); });
-    return Tensors{block_forward(w, config, in[0], in[1], in[2], rotations)};
+    return Tensors{block_forward(w, config, in[0], in[1], in[2], rotations, exchange)};
   };
   return run_unit(network_, network_.unit(name), weight_gradients, function,
                   {stream.tokens, stream.e6, stream.context})[0];
 }
 
 at::Tensor WanDit::head(const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const {
-  const auto function = [config = config_, grid](std::span<const at::Tensor> params,
-                                                 std::span<const at::Tensor> in) {
+  const auto function = [config = config_, grid, exchange = exchange(grid)](
+                            std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
     const auto w = bind<HeadWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
-    return Tensors{head_forward(w, config, in[0], in[1], grid)};
+    return Tensors{unpatchify(exchange.whole(head_forward(w, config, in[0], in[1])), grid)};
   };
   return run_unit(network_, network_.unit("head"), weight_gradients, function,
                   {stream.tokens, stream.temb})[0]
@@ -164,7 +173,7 @@ WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time,
   for (int64_t i = 0; i <= last; ++i) {
     stream.tokens = block(i, stream, grid, request.weight_gradients);
     if (std::find(taps.begin(), taps.end(), i) != taps.end()) {
-      output.features.push_back(unpatchify(stream.tokens, grid));
+      output.features.push_back(unpatchify(exchange(grid).whole_for_each(stream.tokens), grid));
     }
   }
   if (!request.features_only) output.velocity = head(stream, grid, request.weight_gradients);
@@ -174,9 +183,17 @@ WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time,
 at::Tensor WanDit::rotations(const TokenGrid& grid) const {
   if (!rotations_ || rotations_->first != grid) {
     rotations_ = std::make_unique<std::pair<TokenGrid, at::Tensor>>(
-        grid, rope_rotations(grid, config_.head_dim, network_.wide_type()));
+        grid, chunk_rotations(rope_rotations(grid, config_.head_dim, network_.wide_type()), exchange(grid)));
   }
   return rotations_->second;
+}
+
+sharding::TokenExchange WanDit::exchange(const TokenGrid& grid) const {
+  return {network_.mesh(), grid.tokens(), &network_.exposed_time().exchange_s};
+}
+
+at::Tensor WanDit::whole_tokens(const at::Tensor& tokens, const TokenGrid& grid) const {
+  return exchange(grid).whole(tokens.detach());
 }
 
 }  // namespace tmd::model

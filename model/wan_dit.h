@@ -30,25 +30,27 @@ struct HeadWeights {
 };
 void visit(ParameterVisitor& visitor, HeadWeights& head, const WanConfig& config);
 
-/// patch embedding of a latent [B, C, T, H, W] -> tokens [B, N, D] (Wan 2.1); throws kData as token_grid
-at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& latent);
+/// patch embedding of patches (patchify) [B, n, 4 C] -> tokens [B, n, D] (Wan 2.1)
+at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& patches);
 /// text rows [B, S, text_dim] -> context [B, S, D] (Wan 2.3); all S rows, the zero ones too
 at::Tensor embed_text(const EmbedWeights& embed, const at::Tensor& text);
 /// Linear - SiLU - Linear of the time sinusoid [B, freq_dim] -> temb [B, D] (Wan 2.2)
 at::Tensor embed_time(const LinearWeights& in, const LinearWeights& out, const at::Tensor& sinusoid);
 /// Linear of SiLU(temb), temb [B, D] -> e6 [B, 6, D] (Wan 2.2)
 at::Tensor project_time(const LinearWeights& projection, const at::Tensor& temb);
-/// modulated norm and projection of x [B, N, D] with temb [B, D] -> latent [B, C, T, H, W] (Wan 2.7, 2.8)
+/// modulated norm and projection of x [B, n, D] with temb [B, D] -> patches [B, n, 4 C] (Wan 2.7)
 at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const at::Tensor& x,
-                        const at::Tensor& temb, const TokenGrid& grid);
+                        const at::Tensor& temb);
 
 /// Units of a Wan transformer: "embed", "blocks.0" .. "blocks.<L-1>", "head". Tensor names are those of the
 /// published original checkpoints (Wan 3.2).
 std::vector<sharding::UnitSpec> wan_units(const WanConfig& config);
 
-/// Time, text and token streams that a chain of blocks works on.
+/// Time, text and token streams that a chain of blocks works on. Tokens are this rank's rows of the N tokens
+/// (sharding/token_exchange.h); the rest is equal on all ranks of a sample group, but its gradient is what
+/// this rank's tokens contribute.
 struct WanStream {
-  at::Tensor tokens;   ///< [B, N, D]
+  at::Tensor tokens;   ///< [B, rows, D]
   at::Tensor temb;     ///< [B, D]
   at::Tensor e6;       ///< [B, 6, D]
   at::Tensor context;  ///< [B, S, D]
@@ -57,7 +59,9 @@ struct WanStream {
 /// Runs the parts of a Wan transformer unit by unit over a sharded network that has wan_units (and maybe
 /// more). `weight_gradients` of each call: whether the parameters take part in the backward pass. Latents and
 /// text are in the network's wide type, and so is the output.
-/// Collective over: the shard group, for every call. Thread: one at a time (the rotations of the last grid
+/// Latents, text, features and outputs are whole and equal on all ranks of a sample group, and so are the
+/// gradients of latents and text.
+/// Collective over: the copy group, for every call. Thread: one at a time (the rotations of the last grid
 /// are kept).
 class WanDit {
  public:
@@ -78,10 +82,12 @@ class WanDit {
   /// The same without text: `context` of the result is undefined. The channels are not checked.
   WanStream embed(const at::Tensor& latent, const at::Tensor& time, bool weight_gradients) const;
 
-  /// Tokens [B, N, D] after block `index` (Wan 2.5), N = grid.tokens(). Throws kInternal when there is no
-  /// such block.
+  /// Tokens [B, rows, D] after block `index` (Wan 2.5). Throws kInternal when there is no such block.
   at::Tensor block(int64_t index, const WanStream& stream, const TokenGrid& grid,
                    bool weight_gradients) const;
+
+  /// [B, rows, D] -> whole [B, N, D], N = grid.tokens(), without graph. Collective over: the sample group.
+  at::Tensor whole_tokens(const at::Tensor& tokens, const TokenGrid& grid) const;
 
   /// Output of the network, [B, C, T, H, W] (Wan 2.7, 2.8).
   at::Tensor head(const WanStream& stream, const TokenGrid& grid, bool weight_gradients) const;
@@ -102,11 +108,12 @@ class WanDit {
  private:
   at::Tensor time_waves(const at::Tensor& time) const;
   at::Tensor rotations(const TokenGrid& grid) const;
+  sharding::TokenExchange exchange(const TokenGrid& grid) const;
 
   WanConfig config_;
   sharding::ShardedNetwork& network_;
   at::ScalarType stream_;
-  mutable std::unique_ptr<std::pair<TokenGrid, at::Tensor>> rotations_;  // of the last grid
+  mutable std::unique_ptr<std::pair<TokenGrid, at::Tensor>> rotations_;  // of the last grid, this rank's
 };
 
 }  // namespace tmd::model

@@ -79,10 +79,15 @@ at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::ScalarType type) {
-  const at::Tensor full = wide(x);
-  const at::Tensor normed = full * at::rsqrt(full.square().mean(-1, /*keepdim=*/true) + epsilon);
-  return normed.to(type) * weight.to(type);
+  return rms_norm(x, wide(x).square().mean(-1, /*keepdim=*/true), weight, epsilon, type);
 }
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& mean_square, const at::Tensor& weight,
+                    double epsilon, at::ScalarType type) {
+  return (wide(x) * at::rsqrt(mean_square + epsilon)).to(type) * weight.to(type);
+}
+
+at::Tensor square_sums(const at::Tensor& x) { return wide(x).square().sum(-1, /*keepdim=*/true); }
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const at::ScalarType type = v.scalar_type();

@@ -45,6 +45,12 @@ at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at
 /// x / sqrt(mean(x^2) + eps) * weight over the last dimension (all channels, before the head split; Wan 2.6).
 /// x [B, N, D], weight [D]. Normalised wide; multiplied by the weight in `type`, which is that of the result.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::ScalarType type);
+/// The same where x is a part of the channels: `mean_square` [B, N, 1], wide, is that of all of them
+/// (Wan 7.3).
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& mean_square, const at::Tensor& weight,
+                    double epsilon, at::ScalarType type);
+/// Sum of x^2 over the last dimension, [B, N, 1], wide.
+at::Tensor square_sums(const at::Tensor& x);
 
 /// softmax(q k^T / sqrt(head_dim)) v without mask (Wan 2.6). q [B, N, heads, head_dim], k and v
 /// [B, S, heads, head_dim]; returns [B, N, heads * head_dim]. Computed in the type of v.

@@ -47,7 +47,8 @@ std::span<std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
-void read_slice(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, int64_t begin, at::Tensor out) {
+void read_range(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, int64_t begin,
+                const at::Tensor& out) {
   const auto width = static_cast<uint64_t>(at::elementSize(stored));
   if (stored == out.scalar_type()) {
     tensor.read(static_cast<uint64_t>(begin) * width, bytes_of(out));
@@ -59,6 +60,18 @@ void read_slice(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, int
     const at::Tensor piece = buffer.narrow(0, 0, count);
     tensor.read(static_cast<uint64_t>(begin + done) * width, bytes_of(piece));
     out.narrow(0, done, count).copy_(piece);
+  }
+}
+
+// A slice is one range of the file, or, cut along an inner dimension, many that stand in a row in the block.
+void read_slice(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, const sharding::Slice& slice,
+                const at::Tensor& out) {
+  const int64_t run = slice.run_elements();
+  const bool is_one = slice.split_dim <= 0;
+  for (int64_t at = slice.flat_begin; at < slice.flat_end;) {
+    const int64_t end = is_one ? slice.flat_end : std::min(slice.flat_end, (at / run + 1) * run);
+    read_range(tensor, stored, slice.place_in_tensor(at), out.narrow(0, at - slice.flat_begin, end - at));
+    at = end;
   }
 }
 
@@ -154,7 +167,7 @@ void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files
     const std::string name = spelled(name_in_file, slice.name);
     const SafetensorsSet::Tensor& tensor = *files.find(name);
     const at::ScalarType stored = stored_type(tensor.entry->dtype, name, tensor.file->path().string());
-    read_slice(tensor, stored, slice.flat_begin, std::move(out));
+    read_slice(tensor, stored, slice, out);
   });
 }
 
@@ -176,12 +189,13 @@ void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path
   auto next = plan.tensors.begin();
   for (int unit = 0; unit < network.units(); ++unit) {
     const auto gathered = network.gather_master(unit);
-    attempt([&] {
-      for (; next != plan.tensors.end() && next->unit == unit; ++next) {
+    for (; next != plan.tensors.end() && next->unit == unit; ++next) {
+      const at::Tensor whole = network.whole_parameter(unit, next->param, gathered.params[next->param]);
+      attempt([&] {
         writer.append(*next, spelled(options.name_in_file, network.spec(unit).params[next->param].name),
-                      gathered.params[next->param].to(type).contiguous());
-      }
-    });
+                      whole.to(type).contiguous());
+      });
+    }
   }
   attempt([&] { writer.finish(); });
   if (failure) std::rethrow_exception(failure);

@@ -44,16 +44,23 @@ std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
   return set;
 }
 
-void check_batch(const configs::Config& config, int trainers) {
-  const int64_t batch = config.train.global_batch;
-  if (batch % trainers == 0) return;
+void check_batch(const configs::Config& config, const sharding::MeshShape& mesh) {
+  const int64_t batch = config.train.global_batch, streams = mesh.replicate * mesh.shard;
+  if (batch % streams == 0) return;
   std::string legal;
   for (int64_t n = 1; n <= batch && n <= 64; ++n) {
     if (batch % n == 0) legal += (legal.empty() ? "" : ", ") + std::to_string(n);
   }
-  throw Error(ErrorKind::kConfig,
-              fmt::format("train.global_batch = {} cannot be dealt over {} trainer ranks", batch, trainers),
-              fmt::format("legal trainer counts for this batch: {}", legal));
+  const int64_t sharers = mesh.sequence * mesh.tensor;
+  const std::string what = sharers == 1 ? fmt::format("{} trainer ranks", streams)
+                                        : fmt::format("{} groups of {} trainer ranks", streams, sharers);
+  throw Error(ErrorKind::kConfig, fmt::format("train.global_batch = {} cannot be dealt over {}", batch, what),
+              fmt::format("legal {} counts for this batch: {}", sharers == 1 ? "trainer" : "group", legal));
+}
+
+sharding::SplitLimits split_limits(const configs::Config& config) {
+  if (config.model.kind != model::ModelKind::kWan) return {};
+  return {.heads = config.model.wan.heads, .ffn = config.model.wan.ffn};
 }
 
 }  // namespace
@@ -129,16 +136,16 @@ void set_compute_threads(comm::Communicator& trainers, int64_t threads) {
 Job::Job(comm::Communicator& world, const configs::Config& config)
     : config_(config), roles_(workers::assign_roles(world, static_cast<int>(config.data_workers))) {
   std::string data_hash;
+  sharding::MeshShape shape;
   comm::run_agreed(world, [&] {
     data_ = open_data(config_);
     data_hash = fmt::format("{:x}", data_->data_hash());
     fit_to_data(config_, data_->header());
-    check_batch(config_, roles_.layout.trainers);
+    shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, split_limits(config_));
+    check_batch(config_, shape);
   });
   comm::agree_equal(world, data_hash, "the content of data.files");
   plan_ = configs::network_plan(config_);
-  const int64_t heads = config_.model.kind == model::ModelKind::kWan ? config_.model.wan.heads : 1;
-  const auto shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, heads);
   if (!is_trainer()) return;
   set_compute_threads(trainers(), config_.train.threads);
   mesh_ = std::make_unique<sharding::Mesh>(shape, trainers());
@@ -166,13 +173,13 @@ void Job::serve_data() {
 }
 
 std::unique_ptr<workers::BatchFeed> Job::open_feed(int64_t first_iteration) {
-  const int64_t ranks = trainers().size(), share = config_.train.global_batch / ranks;
+  const int64_t share = config_.train.global_batch / mesh_->data_ranks();
   const int64_t micro = config_.train.micro_batch == 0 ? share : std::min(share, config_.train.micro_batch);
   const workers::FeedPlan plan{.seed = config_.run.seed,
                                .first_iteration = first_iteration,
                                .last_iteration = config_.total_iterations(),
                                .global_batch = config_.train.global_batch,
-                               .first_slot = trainers().rank() * share,
+                               .first_slot = mesh_->data_rank() * share,
                                .slots = share,
                                .micro_batch = micro};
   if (roles_.layout.data_workers == 0) {

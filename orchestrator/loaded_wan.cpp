@@ -40,7 +40,7 @@ std::string what_would_fit(const std::vector<sharding::UnitSpec>& units, at::Sca
                            int ranks, int64_t here, uint64_t available) {
   std::vector<std::string> ways;
   const auto need = [&](at::ScalarType t, int shards) {
-    const sharding::NetworkBytes bytes = sharding::network_bytes(units, shards, t, trainable);
+    const sharding::NetworkBytes bytes = sharding::network_bytes(units, {.shards = shards}, t, trainable);
     return static_cast<double>(bytes.kept + bytes.largest_unit) * static_cast<double>(here);
   };
   const auto fits = [&](double bytes) { return bytes <= static_cast<double>(available); };
@@ -62,11 +62,16 @@ std::string what_would_fit(const std::vector<sharding::UnitSpec>& units, at::Sca
                       : fmt::format("would fit: {}", fmt::join(ways, ", or "));
 }
 
+sharding::ShardExtents extents_of(const sharding::MeshShape& mesh) {
+  return {.shards = static_cast<int>(mesh.shard * mesh.sequence), .tensor = static_cast<int>(mesh.tensor)};
+}
+
 void require_memory(comm::Communicator& world, const std::vector<sharding::UnitSpec>& units,
-                    at::ScalarType type, bool trainable, const std::string& name) {
+                    const sharding::MeshShape& mesh, at::ScalarType type, bool trainable,
+                    const std::string& name) {
   const int64_t here = ranks_here(world);
   comm::run_agreed(world, [&] {
-    const sharding::NetworkBytes bytes = sharding::network_bytes(units, world.size(), type, trainable);
+    const sharding::NetworkBytes bytes = sharding::network_bytes(units, extents_of(mesh), type, trainable);
     const int64_t buffer = world.size() > 1 ? bytes.largest_unit : 0;
     const double needed = static_cast<double>((bytes.kept + buffer) * here);
     const uint64_t available = available_memory();
@@ -93,16 +98,17 @@ at::ScalarType compute_type(Precision precision) {
 }
 
 LoadedWan::LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
-                     bool trainable)
+                     bool trainable, const sharding::MeshShape& mesh)
     : precision_(precision) {
   comm::run_agreed(world, [&] {
     weights_ = std::make_unique<model::WanWeights>(model::open_wan_weights(path));
     info_ = from_metadata(weights_->files.metadata(), weights_->config, weights_->files.path());
   });
   const at::ScalarType type = compute_type(precision);
-  require_memory(world, units(), type, trainable, path.string());
-  mesh_ = std::make_unique<sharding::Mesh>(sharding::resolve_mesh({}, world.size(), weights_->config.heads),
-                                           world);
+  const sharding::MeshShape shape = sharding::resolve_mesh(
+      mesh, world.size(), {.heads = weights_->config.heads, .ffn = weights_->config.ffn});
+  require_memory(world, units(), shape, type, trainable, path.string());
+  mesh_ = std::make_unique<sharding::Mesh>(shape, world);
   load(world, trainable);
 }
 
@@ -115,7 +121,8 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
   const auto start = std::chrono::steady_clock::now();
   const uint64_t memory = resident_memory(), read = bytes_read_by_process();
   const at::ScalarType type = compute_type(precision_);
-  const sharding::NetworkBytes bytes = sharding::network_bytes(units(), world.size(), type, trainable);
+  const sharding::NetworkBytes bytes =
+      sharding::network_bytes(units(), extents_of(mesh_->shape()), type, trainable);
   comm::run_agreed(world, [&] {
     network_ =
         std::make_unique<sharding::ShardedNetwork>("transformer", units(), *mesh_, type, trainable, buffers_);

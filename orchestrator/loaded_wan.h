@@ -31,7 +31,7 @@ class LoadedWan {
   /// anything is read or allocated, with what would fit. Keeps a reference to `world`. Collective over:
   /// `world`.
   LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
-            bool trainable = false);
+            bool trainable = false, const sharding::MeshShape& mesh = {});
 
   const model::WanWeights& weights() const { return *weights_; }
   /// What an export says of itself; empty for published weights.

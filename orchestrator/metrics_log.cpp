@@ -21,7 +21,8 @@ using nlohmann::json;
 // Wall time that none of the named phases explains.
 double other_seconds(const IterationRecord& r) {
   const workers::IterationTime& t = r.report.time;
-  return r.total_s - t.data - t.gather_exposed - t.compute - t.reduce_exposed - t.optimizer - r.checkpoint_s;
+  return r.total_s - t.data - t.gather_exposed - t.compute - t.reduce_exposed - t.exchange_exposed -
+         t.optimizer - r.checkpoint_s;
 }
 
 json to_json(const IterationRecord& r) {
@@ -43,6 +44,7 @@ json to_json(const IterationRecord& r) {
             {"gather_exposed", t.gather_exposed},
             {"compute", t.compute},
             {"reduce_exposed", t.reduce_exposed},
+            {"exchange_exposed", t.exchange_exposed},
             {"optimizer", t.optimizer},
             {"checkpoint", r.checkpoint_s},
             {"other", other_seconds(r)}}},

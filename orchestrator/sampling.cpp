@@ -21,13 +21,13 @@ using SampleBatch = std::function<at::Tensor(const std::vector<int64_t>& numbers
 at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request, const SampleBatch& sample,
                        const SampleProgress& progress) {
   comm::Communicator& world = mesh.world();
-  const int64_t rows = request.text.size(0), ranks = world.size();
+  const int64_t rows = request.text.size(0), ranks = mesh.data_ranks(), sharers = mesh.sample_group().size();
   const int64_t batch = std::min(request.batch, (rows + ranks - 1) / ranks);
   std::vector<at::Tensor> parts;
   for (int64_t begin = 0; begin < rows; begin += batch * ranks) {
     std::vector<int64_t> index;
     for (int64_t k = 0; k < batch; ++k) {
-      const int64_t row = begin + world.rank() * batch + k;
+      const int64_t row = begin + mesh.data_rank() * batch + k;
       index.push_back(row < rows ? row : 0);
     }
     std::vector<int64_t> numbers = index;
@@ -36,10 +36,10 @@ at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request,
                                  .to(at::kFloat)
                                  .contiguous();
     std::vector<int64_t> shape = local.sizes().vec();
-    shape[0] *= ranks;
+    shape.insert(shape.begin(), {ranks, sharers});
     const at::Tensor all = at::empty(shape, at::kFloat);
     world.all_gather(local, all).wait();
-    parts.push_back(all);
+    parts.push_back(all.select(1, 0).flatten(0, 1));  // sharers have the same rows
     if (progress) progress(std::min(rows, begin + batch * ranks));
   }
   return at::cat(parts, 0).narrow(0, 0, rows).contiguous();

@@ -22,11 +22,12 @@ double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::ste
   return std::chrono::duration<double>(b - a).count();
 }
 
-// Sample numbers of all ranks in slot order; every rank has equally many.
-std::vector<int64_t> gather_samples(comm::Communicator& trainers, const std::vector<int64_t>& own) {
+// Sample numbers of all ranks in slot order, each once; every rank has equally many.
+std::vector<int64_t> gather_samples(const sharding::Mesh& mesh, const std::vector<int64_t>& own) {
   const int64_t each = static_cast<int64_t>(own.size());
-  const at::Tensor all = at::empty({each * trainers.size()}, at::kLong);
-  trainers.all_gather(at::tensor(own, at::kLong), all).wait();
+  at::Tensor all = at::empty({mesh.data_ranks(), mesh.sample_group().size(), each}, at::kLong);
+  mesh.world().all_gather(at::tensor(own, at::kLong), all).wait();
+  all = all.select(1, 0).contiguous();
   const int64_t* data = all.const_data_ptr<int64_t>();
   return {data, data + all.numel()};
 }
@@ -216,7 +217,7 @@ double Training::seconds_left() const {
 }
 
 void Training::record(const workers::IterationReport& report, double checkpoint_s, double total_s) {
-  std::vector<int64_t> samples = gather_samples(job_.trainers(), report.samples);
+  std::vector<int64_t> samples = gather_samples(job_.mesh(), report.samples);
   comm::run_agreed(job_.trainers(), [&] {
     if (!metrics_) return;
     const IterationRecord record{.iteration = counters_.iteration,

@@ -23,7 +23,7 @@ namespace {
 
 constexpr const char* kHelp =
     R"(tmd forward --weights DIR|FILE --inputs IN.safetensors --output OUT.safetensors [--dtype f64|f32|bf16|bf16-diffusers]
-            [--blocks 0,29] [--gradients] [--report FILE.json]
+            [--blocks 0,29] [--gradients] [--report FILE.json] [--mesh.sequence N] [--mesh.tensor N]
 
 Runs a Wan transformer once, so that it can be held against another implementation. DIR is a model folder as published
 (original or diffusers layout, sharded or not) or an export; IN holds
@@ -38,7 +38,8 @@ residual stream, norms, modulation, time embedding and head in float32; bf16-dif
 
 --gradients: IN holds `output_gradient` in the shape of the output as well, and OUT gets the gradients of
 sum(output * output_gradient): `grad.latents`, `grad.text` and `grad.NAME` for every parameter under its name in the file.
---report writes times, bytes read and memory as JSON. Under mpirun the network is cut over all ranks.
+--report writes times, bytes read and memory as JSON. Under mpirun the parameters are cut over all ranks;
+--mesh.sequence and --mesh.tensor cut the tokens and the heads as well (their product must divide the heads).
 
   tmd forward --weights Wan2.1-T2V-1.3B --inputs in.safetensors --output out.safetensors --dtype bf16 --blocks 0,29
 )";
@@ -90,13 +91,14 @@ NamedTensors run_network(const model::WanDit& dit, const Inputs& in, const std::
   for (int64_t i = 0; i < dit.config().layers; ++i) {
     stream.tokens = dit.block(i, stream, grid, weight_gradients);
     if (std::ranges::find(blocks, i) != blocks.end())
-      out[fmt::format("block.{}", i)] = model::wide(stream.tokens.detach());
+      out[fmt::format("block.{}", i)] = model::wide(dit.whole_tokens(stream.tokens, grid));
   }
   out["output"] = dit.head(stream, grid, weight_gradients);
   return out;
 }
 
-// Every rank runs the whole batch, so the sum over the ranks holds each parameter's gradient `ranks` times.
+// Every sample group of the mesh runs the whole batch, so the sum over the ranks holds each parameter's
+// gradient once for each group.
 void add_gradients(LoadedWan& loaded, const model::WanDit& dit, Inputs in, const std::vector<int64_t>& blocks,
                    NamedTensors& out) {
   in.latents.requires_grad_(true);
@@ -111,7 +113,7 @@ void add_gradients(LoadedWan& loaded, const model::WanDit& dit, Inputs in, const
   for (int unit = 0; unit < network.units(); ++unit) {
     for (const sharding::ParamSpec& param : network.spec(unit).params) {
       out["grad." + loaded.weights().spelling.of(param.name)] =
-          network.full_gradient(param.name) / static_cast<double>(loaded.mesh().world().size());
+          network.full_gradient(param.name) / static_cast<double>(loaded.mesh().data_ranks());
     }
   }
 }
@@ -129,8 +131,10 @@ nlohmann::json report_of(const LoadedWan::LoadReport& load, double forward_s, in
 }
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
-  const Arguments arguments("forward", words, {"weights", "inputs", "output", "dtype", "blocks", "report"},
-                            {"gradients"});
+  const Arguments arguments(
+      "forward", words,
+      {"weights", "inputs", "output", "dtype", "blocks", "report", "mesh.sequence", "mesh.tensor"},
+      {"gradients"});
   const bool gradients = arguments.has("gradients");
   const std::string output = arguments.required("output");
   const Precision precision = parse_precision(arguments.value_or("dtype", "f32"));
@@ -140,7 +144,9 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
     const at::ScalarType type = precision == Precision::kF64 ? at::kDouble : at::kFloat;
     in = read_inputs(arguments.required("inputs"), gradients, type);
   });
-  LoadedWan loaded(world, arguments.required("weights"), precision, gradients);
+  const sharding::MeshShape mesh{.sequence = arguments.integer_or("mesh.sequence", 1),
+                                 .tensor = arguments.integer_or("mesh.tensor", 1)};
+  LoadedWan loaded(world, arguments.required("weights"), precision, gradients, mesh);
   check(!loaded.weights().has_student_parts, ErrorKind::kData,
         loaded.weights().files.path().string() + " is a TMD student, which is no single network",
         "tmd sample runs it");

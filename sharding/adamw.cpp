@@ -75,7 +75,7 @@ double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
       }
     }
   }
-  comm::sum(networks.front()->mesh().shard_group(), std::span<double>(&sum, 1));
+  comm::sum(networks.front()->mesh().copy_group(), std::span<double>(&sum, 1));
   return std::sqrt(sum);
 }
 

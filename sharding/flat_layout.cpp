@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
+
 namespace tmd::sharding {
 namespace {
 
@@ -20,6 +22,18 @@ int64_t ParamSpec::elements() const {
   return n;
 }
 
+std::vector<int64_t> ParamSpec::block_shape(int tensor_ranks) const {
+  std::vector<int64_t> block = shape;
+  if (split_dim < 0 || tensor_ranks == 1) return block;
+  ensure(shape[split_dim] % tensor_ranks == 0, name + " can be cut by the mesh");
+  block[split_dim] /= tensor_ranks;
+  return block;
+}
+
+int64_t ParamSpec::block_elements(int tensor_ranks) const {
+  return split_dim < 0 ? elements() : elements() / tensor_ranks;
+}
+
 int64_t UnitSpec::elements() const {
   int64_t n = 0;
   for (const ParamSpec& param : params) n += param.elements();
@@ -32,29 +46,38 @@ int64_t count_elements(const std::vector<UnitSpec>& units) {
   return n;
 }
 
-FlatLayout::FlatLayout(const UnitSpec& unit, int shards, bool separate_wide)
-    : shards_(shards), offsets_(unit.params.size()), part_of_(unit.params.size()) {
-  std::vector<int> wide, narrow;
-  for (size_t i = 0; i < unit.params.size(); ++i) {
-    (separate_wide && unit.params[i].wide ? wide : narrow).push_back(static_cast<int>(i));
+FlatLayout::FlatLayout(const UnitSpec& unit, ShardExtents extents, bool separate_wide)
+    : extents_(extents), offsets_(unit.params.size()), part_of_(unit.params.size()) {
+  for (const bool wide : {true, false}) {
+    for (const bool split : {false, true}) {
+      std::vector<int> params;
+      for (size_t i = 0; i < unit.params.size(); ++i) {
+        const ParamSpec& param = unit.params[i];
+        const bool is_split = extents.tensor > 1 && param.split_dim >= 0;
+        if ((separate_wide && param.wide) == wide && is_split == split) params.push_back(static_cast<int>(i));
+      }
+      if (!params.empty()) add_part(unit, params, wide, split);
+    }
   }
-  if (!wide.empty()) add_part(unit, wide, true);
-  if (!narrow.empty()) add_part(unit, narrow, false);
 }
 
-void FlatLayout::add_part(const UnitSpec& unit, const std::vector<int>& params, bool wide) {
+void FlatLayout::add_part(const UnitSpec& unit, const std::vector<int>& params, bool wide, bool split) {
   const int64_t begin = elements_;
+  const int shards = split ? extents_.shards : extents_.ranks();
   for (int param : params) {
     offsets_[param] = elements_;
     part_of_[param] = static_cast<int>(parts_.size());
-    elements_ = round_up(elements_ + unit.params[param].elements(), kAlignment);
+    elements_ = round_up(elements_ + unit.params[param].block_elements(extents_.tensor), kAlignment);
   }
-  elements_ = begin + round_up(elements_ - begin, kAlignment * shards_);
+  elements_ = begin + round_up(elements_ - begin, kAlignment * shards);
   parts_.push_back({.begin = begin,
                     .elements = elements_ - begin,
-                    .shard_begin = begin / shards_,
-                    .shard_elements = (elements_ - begin) / shards_,
-                    .wide = wide});
+                    .shard_begin = shard_elements_,
+                    .shard_elements = (elements_ - begin) / shards,
+                    .shards = shards,
+                    .wide = wide,
+                    .split = split});
+  shard_elements_ += parts_.back().shard_elements;
 }
 
 std::vector<ShardSegment> FlatLayout::segments(const UnitSpec& unit, int rank) const {
@@ -62,15 +85,20 @@ std::vector<ShardSegment> FlatLayout::segments(const UnitSpec& unit, int rank) c
   for (size_t i = 0; i < unit.params.size(); ++i) {
     const ParamSpec& param = unit.params[i];
     const FlatPart& part = parts_[part_of_[i]];
-    const int64_t begin = part.begin + rank * part.shard_elements;
+    const int64_t begin = part.begin + (part.split ? rank / extents_.tensor : rank) * part.shard_elements;
     const int64_t end = begin + part.shard_elements;
     const int64_t first = std::max(begin, offsets_[i]);
-    const int64_t last = std::min(end, offsets_[i] + param.elements());
+    const int64_t last = std::min(end, offsets_[i] + param.block_elements(extents_.tensor));
     if (first >= last) continue;
     Slice slice{.name = param.name,
                 .full_shape = param.shape,
                 .flat_begin = first - offsets_[i],
                 .flat_end = last - offsets_[i]};
+    if (part.split) {
+      slice.split_dim = param.split_dim;
+      slice.split_count = param.block_shape(extents_.tensor)[param.split_dim];
+      slice.split_begin = rank % extents_.tensor * slice.split_count;
+    }
     segments.push_back(
         {std::move(slice), part.shard_begin + first - begin, static_cast<int>(i), part_of_[i]});
   }

@@ -16,15 +16,30 @@ struct ShardSegment {
   int part = 0;              ///< index into FlatLayout::parts()
 };
 
-/// Elements of a flat buffer that have one type and are cut over the shard group on their own.
-struct FlatPart {
-  int64_t begin = 0;                            ///< first element in the whole buffer
-  int64_t elements = 0;                         ///< with padding, a multiple of the shard count
-  int64_t shard_begin = 0, shard_elements = 0;  ///< the same in a shard
-  bool wide = false;                            ///< holds parameters whose spec says `wide`
+/// Over how many ranks parameters are cut.
+struct ShardExtents {
+  int shards = 1;  ///< shard x sequence: ranks that hold pieces of one block of a tensor
+  int tensor = 1;  ///< blocks that tensor parallelism makes of a tensor with a split dimension
+
+  /// Ranks that hold one copy of the parameters.
+  int ranks() const { return shards * tensor; }
 };
 
-/// Where the parameters of a unit lie in its flat buffer, and how the buffer is cut over the shard group.
+/// Elements of a flat buffer that have one type and are cut over ranks on their own.
+struct FlatPart {
+  int64_t begin = 0;                            ///< first element in the whole buffer
+  int64_t elements = 0;                         ///< with padding, a multiple of `shards`
+  int64_t shard_begin = 0, shard_elements = 0;  ///< the same in a shard
+  int shards = 1;      ///< ranks that it is cut over: extents.shards, or extents.ranks() if not split
+  bool wide = false;   ///< holds parameters whose spec says `wide`
+  bool split = false;  ///< holds blocks of parameters that tensor parallelism cuts
+};
+
+/// Where the parameters of a unit lie in its flat buffer, and how the buffer is cut over ranks.
+///
+/// Under tensor parallelism a tensor rank's buffer holds its blocks of the parameters that have a split
+/// dimension, cut over shard x sequence, and, in a part of their own, the parameters that all tensor ranks
+/// share, cut over tensor as well: they are stored and stepped once.
 ///
 /// Each parameter starts at a multiple of kAlignment elements, so that its view is aligned for vector loads;
 /// the end of a part is padded so that every rank holds the same number of elements. Padding is zero, never
@@ -33,28 +48,29 @@ class FlatLayout {
  public:
   static constexpr int64_t kAlignment = 16;
 
-  /// `shards`: size of the shard group. `separate_wide`: wide parameters form a part of their own, in front;
-  /// else there is one part. Keeps nothing of `unit`.
-  FlatLayout(const UnitSpec& unit, int shards, bool separate_wide = false);
+  /// `separate_wide`: wide parameters form parts of their own, in front. Keeps nothing of `unit`, whose split
+  /// dimensions are multiples of extents.tensor (kInternal).
+  FlatLayout(const UnitSpec& unit, ShardExtents extents, bool separate_wide = false);
 
   int64_t offset(int param) const { return offsets_[param]; }  ///< first element of parameter `param`
   int part(int param) const { return part_of_[param]; }        ///< index of the part that holds it
   const std::vector<FlatPart>& parts() const { return parts_; }
-  int64_t elements() const { return elements_; }  ///< with padding, a multiple of the shard count
-  int64_t shard_elements() const { return elements_ / shards_; }
+  int64_t elements() const { return elements_; }              ///< with padding
+  int64_t shard_elements() const { return shard_elements_; }  ///< of one rank
 
-  /// The slices that shard `rank` holds, in the order of their places, at most one for each parameter of
-  /// `unit` (that of the constructor). Over the ranks they are disjoint and cover every parameter.
+  /// The slices that `rank` of extents.ranks() holds (tensor is the fastest axis), in the order of their
+  /// places, at most one for each parameter of `unit` (that of the constructor). Over the ranks they are
+  /// disjoint and cover every parameter.
   std::vector<ShardSegment> segments(const UnitSpec& unit, int rank) const;
 
  private:
-  void add_part(const UnitSpec& unit, const std::vector<int>& params, bool wide);
+  void add_part(const UnitSpec& unit, const std::vector<int>& params, bool wide, bool split);
 
-  int shards_;
+  ShardExtents extents_;
   std::vector<int64_t> offsets_;
   std::vector<int> part_of_;
   std::vector<FlatPart> parts_;
-  int64_t elements_ = 0;
+  int64_t elements_ = 0, shard_elements_ = 0;
 };
 
 }  // namespace tmd::sharding

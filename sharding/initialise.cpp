@@ -45,7 +45,7 @@ void initialise(ShardedNetwork& network, uint64_t seed) {
       at::Tensor values = at::empty({segment.slice.elements()}, at::kDouble);
       double* out = values.data_ptr<double>();
       for (int64_t i = 0; i < segment.slice.elements(); ++i) {
-        out[i] = draw(stream, param, segment.slice.flat_begin + i);
+        out[i] = draw(stream, param, segment.slice.place_in_tensor(segment.slice.flat_begin + i));
       }
       shard.place(segment, network.layout(unit)).copy_(values);
     }
@@ -74,7 +74,8 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
       const auto found = wanted.find(source.spec(unit).params[i].name);
       if (found == wanted.end()) continue;
       const auto& [target_unit, segment] = found->second;
-      if (gathered.params[i].numel() != target.spec(target_unit).params[segment->param].elements()) continue;
+      const ParamSpec& wanted_param = target.spec(target_unit).params[segment->param];
+      if (source.spec(unit).params[i].elements() != wanted_param.elements()) continue;
       target.shard(target_unit)
           .place(*segment, target.layout(target_unit))
           .copy_(gathered.params[i].reshape({-1}).narrow(0, segment->slice.flat_begin,

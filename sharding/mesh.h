@@ -4,6 +4,7 @@
 #include <string>
 
 #include "comm/communicator.h"
+#include "sharding/flat_layout.h"
 
 namespace tmd::sharding {
 
@@ -21,11 +22,16 @@ struct MeshShape {
   bool operator==(const MeshShape&) const = default;
 };
 
+/// What a network can be cut by; 1 = not at all.
+struct SplitLimits {
+  int64_t heads = 1;  ///< attention heads, dealt over sequence x tensor
+  int64_t ffn = 1;    ///< hidden features of the feed-forward layers, dealt over tensor
+};
+
 /// `wanted` with its 0 filled so that it has exactly `ranks` ranks. Throws kConfig when that is impossible
-/// (says the legal values), when an extent is negative or several are 0, when `heads` (attention heads) is
-/// not a multiple of sequence * tensor, or when an axis other than replicate and shard is larger than 1: this
-/// version runs those two. No communication.
-MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, int64_t heads);
+/// (says the legal values), when an extent is negative or several are 0, or when the network cannot be cut:
+/// limits.heads must be a multiple of sequence * tensor, limits.ffn of tensor. No communication.
+MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, const SplitLimits& limits);
 
 /// The groups of this rank in the mesh.
 class Mesh {
@@ -37,10 +43,25 @@ class Mesh {
   const MeshShape& shape() const { return shape_; }
   /// All trainers.
   comm::Communicator& world() const { return world_; }
-  /// Ranks that together hold one copy of the parameters: consecutive ones of world().
-  comm::Communicator& shard_group() const { return *shard_; }
+  /// Ranks that together hold one copy of the parameters, shard x sequence x tensor: consecutive ones of
+  /// world().
+  comm::Communicator& copy_group() const { return *copy_; }
+  /// Those of them with the same tensor rank, shard x sequence: they hold pieces of the same blocks.
+  /// Without tensor parallelism the copy group itself.
+  comm::Communicator& shard_group() const { return shard_ ? *shard_ : *copy_; }
   /// Ranks that hold the same shard of different copies.
   comm::Communicator& replicate_group() const { return *replicate_; }
+  /// Ranks that work on the same samples, sequence x tensor: consecutive ones of world().
+  comm::Communicator& sample_group() const { return *sample_; }
+  /// Ranks that have different tokens and equal blocks of parameters.
+  comm::Communicator& sequence_group() const { return *sequence_; }
+  /// Ranks that have different blocks of parameters and work on the same tokens: consecutive ones.
+  comm::Communicator& tensor_group() const { return *tensor_; }
+
+  /// Which of data_ranks() = replicate x shard streams of samples this rank works on.
+  int data_rank() const { return world_.rank() / sample_->size(); }
+  int data_ranks() const { return world_.size() / sample_->size(); }
+  ShardExtents extents() const { return {shard_group().size(), tensor_->size()}; }
 
   /// Closes the groups, not world(). Nothing may use them after it. Collective over: world().
   void close();
@@ -48,8 +69,7 @@ class Mesh {
  private:
   MeshShape shape_;
   comm::Communicator& world_;
-  std::unique_ptr<comm::Communicator> shard_;
-  std::unique_ptr<comm::Communicator> replicate_;
+  std::unique_ptr<comm::Communicator> copy_, shard_, replicate_, sample_, sequence_, tensor_;
 };
 
 }  // namespace tmd::sharding

@@ -4,20 +4,21 @@
 
 #include <ATen/ATen.h>
 
-#include "sharding/flat_layout.h"
-
 namespace tmd::sharding {
 
-NetworkBytes network_bytes(const std::vector<UnitSpec>& units, int shards, at::ScalarType type,
+NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents extents, at::ScalarType type,
                            bool trainable) {
   const bool casts = type == at::kBFloat16;
   const auto narrow = static_cast<int64_t>(at::elementSize(type)), wide = casts ? 4 : narrow;
   NetworkBytes bytes;
   for (const UnitSpec& unit : units) {
-    const FlatLayout layout(unit, shards, casts);
-    int64_t gathered = 0;
-    for (const FlatPart& part : layout.parts()) gathered += part.elements * (part.wide ? wide : narrow);
-    bytes.kept += trainable ? 2 * layout.shard_elements() * wide : gathered / shards;
+    const FlatLayout layout(unit, extents, casts);
+    int64_t gathered = 0, own = 0;
+    for (const FlatPart& part : layout.parts()) {
+      gathered += part.elements * (part.wide ? wide : narrow);
+      own += part.shard_elements * (part.wide ? wide : narrow);
+    }
+    bytes.kept += trainable ? 2 * layout.shard_elements() * wide : own;
     bytes.largest_unit = std::max(bytes.largest_unit, gathered);
   }
   return bytes;

@@ -5,7 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "sharding/param_spec.h"
+#include "sharding/flat_layout.h"
 
 namespace tmd::sharding {
 
@@ -15,9 +15,8 @@ struct NetworkBytes {
   int64_t largest_unit = 0;  ///< the largest unit when it is gathered, which networks may share
 };
 
-/// Of a network of `units` cut over `shards` ranks, with the arguments of ShardedNetwork. Optimizers are not
-/// counted.
-NetworkBytes network_bytes(const std::vector<UnitSpec>& units, int shards, at::ScalarType type,
+/// Of a network of `units` cut over ranks, with the arguments of ShardedNetwork. Optimizers are not counted.
+NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents extents, at::ScalarType type,
                            bool trainable);
 
 }  // namespace tmd::sharding

@@ -31,9 +31,15 @@ struct ParamSpec {
   double lr_multiplier = 1;
   bool weight_decay = true;
   bool wide = false;  ///< stays in float32 where the network computes in bfloat16 (Wan 9.1)
+  /// Dimension that tensor parallelism cuts into equal blocks: 0 = output features (column parallel),
+  /// 1 = input features (row parallel), -1 = none, every tensor rank has the whole (Wan 7.2).
+  int split_dim = -1;
 
   /// Product of the shape.
   int64_t elements() const;
+  /// Shape and elements of the block of one of `tensor_ranks` ranks; the whole when nothing is cut.
+  std::vector<int64_t> block_shape(int tensor_ranks) const;
+  int64_t block_elements(int tensor_ranks) const;
 };
 
 /// Parameters that are gathered, used and released together: a transformer block, the embedders, the head.

@@ -56,11 +56,15 @@ Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& save
     if (call.input_wants_gradient[i]) wanted.push_back(inputs[i]);
   }
   if (call.weight_gradients) wanted.insert(wanted.end(), params.begin(), params.end());
+  Recomputed result;
+  result.inputs.resize(call.input_wants_gradient.size());
+  if (roots.empty()) return result;  // a unit that this rank leaves to others
   const Tensors grads = torch::autograd::grad(roots, wanted, root_grads, /*retain_graph=*/std::nullopt,
                                               /*create_graph=*/false, /*allow_unused=*/true);
-  Recomputed result;
   auto next = grads.begin();
-  for (bool wants : call.input_wants_gradient) result.inputs.push_back(wants ? *next++ : at::Tensor());
+  for (size_t i = 0; i < result.inputs.size(); ++i) {
+    if (call.input_wants_gradient[i]) result.inputs[i] = *next++;
+  }
   result.weights.assign(next, grads.end());
   return result;
 }

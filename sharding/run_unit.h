@@ -12,7 +12,7 @@ namespace tmd::sharding {
 
 using Tensors = std::vector<at::Tensor>;
 
-/// What a unit computes: a pure function of its parameters (in the order and shapes of the unit's spec) and
+/// What a unit computes: a pure function of its parameters (as in ShardedNetwork::Gathered) and
 /// its inputs. It runs twice, once in each pass, so it may not change what it captures. No output may be a
 /// view of a parameter: those are overwritten by the next gather.
 using UnitFunction =
@@ -23,7 +23,7 @@ using UnitFunction =
 /// Forward: gather, compute without graph, release. Backward: gather, recompute with graph, differentiate,
 /// release, reduce the parameter gradients into the shard. Nothing but the inputs is kept in between.
 /// `weight_gradients`: false when the network is frozen in this phase; then only the inputs get gradients.
-/// Collective over: the shard group, in the forward and again in the backward pass; every rank must build the
+/// Collective over: the copy group, in the forward and again in the backward pass; every rank must build the
 /// same graph. The same unit may be run several times; its gradients add up.
 /// The graph keeps `function`, `inputs` and a reference to `network`, which must outlive it.
 /// Throws what `function` throws; kInternal when `function` runs a unit of the same network, and in the

@@ -76,11 +76,10 @@ ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, co
 }
 
 void ShardedNetwork::add_unit(const UnitSpec& unit) {
-  const int shards = mesh_.shard_group().size();
   const bool casts = type_ != wide_type();
-  const FlatLayout& layout = layouts_.emplace_back(unit, shards, casts);
+  const FlatLayout& layout = layouts_.emplace_back(unit, mesh_.extents(), casts);
   UnitShard& shard = shards_.emplace_back();
-  shard.segments = layout.segments(unit, mesh_.shard_group().rank());
+  shard.segments = layout.segments(unit, mesh_.copy_group().rank());
   if (trainable_) shard.gradient = at::zeros({layout.shard_elements()}, wide_type());
   if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide_type());
   if (!casts) {
@@ -91,20 +90,20 @@ void ShardedNetwork::add_unit(const UnitSpec& unit) {
     }
   }
   zero_padding(shard, layout);
-  reserve_buffers(layout, shards, casts);
+  reserve_buffers(layout, casts);
 }
 
-void ShardedNetwork::reserve_buffers(const FlatLayout& layout, int shards, bool casts) {
+void ShardedNetwork::reserve_buffers(const FlatLayout& layout, bool casts) {
   const auto wide_bytes = static_cast<int64_t>(at::elementSize(wide_type()));
   GatherBuffers::Sizes sizes;
-  if (shards > 1 || (casts && trainable_)) {
+  if (communicates() || (casts && trainable_)) {
     for (const FlatPart& part : layout.parts()) {
       const int64_t bytes = trainable_ ? wide_bytes : static_cast<int64_t>(at::elementSize(part_type(part)));
       sizes.gathered += part.elements * bytes;
     }
   }
   if (casts && trainable_) sizes.staging = layout.shard_elements() * wide_bytes;
-  if (shards > 1 && trainable_) {
+  if (communicates() && trainable_) {
     sizes.gradient = layout.elements() * wide_bytes;
     sizes.gradient_shard = layout.shard_elements() * wide_bytes;
   }
@@ -127,7 +126,8 @@ std::vector<at::Tensor> ShardedNetwork::views(const std::vector<at::Tensor>& par
     const ParamSpec& param = unit_spec.params[i];
     const int part = layout.part(static_cast<int>(i));
     const int64_t begin = layout.offset(static_cast<int>(i)) - layout.parts()[part].begin;
-    views.push_back(parts[part].narrow(0, begin, param.elements()).view(param.shape));
+    const std::vector<int64_t> shape = param.block_shape(mesh_.extents().tensor);
+    views.push_back(parts[part].narrow(0, begin, param.block_elements(mesh_.extents().tensor)).view(shape));
   }
   return views;
 }
@@ -141,15 +141,14 @@ std::vector<at::Tensor> ShardedNetwork::split(const at::Tensor& shard, int unit)
 }
 
 std::vector<at::Tensor> ShardedNetwork::gather_parts(const std::vector<at::Tensor>& shards, int unit) {
-  comm::Communicator& group = mesh_.shard_group();
-  if (group.size() == 1) return shards;
+  if (!communicates()) return shards;
   const auto start = std::chrono::steady_clock::now();
   std::vector<at::Tensor> flat;
   int64_t begin = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
-    const int64_t elements = layouts_[unit].parts()[i].elements;
-    flat.push_back(typed(buffers_.gathered(), begin, elements, shards[i].scalar_type()));
-    group.all_gather(shards[i], flat.back()).wait();
+    const FlatPart& part = layouts_[unit].parts()[i];
+    flat.push_back(typed(buffers_.gathered(), begin, part.elements, shards[i].scalar_type()));
+    group_of(part).all_gather(shards[i], flat.back()).wait();
     begin += static_cast<int64_t>(flat.back().nbytes());
   }
   exposed_.gather_s += seconds_since(start);
@@ -158,7 +157,7 @@ std::vector<at::Tensor> ShardedNetwork::gather_parts(const std::vector<at::Tenso
 
 // Into the staging buffer, or, where nothing is gathered, straight into the gathered one.
 std::vector<at::Tensor> ShardedNetwork::cast_parts(int unit) {
-  const at::Tensor& buffer = mesh_.shard_group().size() == 1 ? buffers_.gathered() : buffers_.staging();
+  const at::Tensor& buffer = communicates() ? buffers_.staging() : buffers_.gathered();
   std::vector<at::Tensor> parts = split(shards_[unit].master, unit);
   int64_t begin = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -188,10 +187,9 @@ ShardedNetwork::Gathered ShardedNetwork::gather_master(int unit) {
 void ShardedNetwork::reduce(int unit, const std::vector<at::Tensor>& gradients) {
   ensure(trainable_, "gradients of a frozen network are never reduced");
   const at::NoGradGuard no_grad;
-  comm::Communicator& group = mesh_.shard_group();
   const FlatLayout& layout = layouts_[unit];
   UnitShard& own = shards_[unit];
-  if (group.size() == 1) {
+  if (!communicates()) {
     const std::vector<at::Tensor> targets = views(split(own.gradient, unit), unit);
     for (size_t i = 0; i < gradients.size(); ++i) {
       if (gradients[i].defined()) at::Tensor(targets[i]).add_(gradients[i]);
@@ -212,7 +210,7 @@ void ShardedNetwork::reduce(int unit, const std::vector<at::Tensor>& gradients) 
   const at::Tensor sum = typed(buffers_.gradient_shard(), 0, layout.shard_elements(), wide_type());
   const std::vector<at::Tensor> sums = split(sum, unit);
   for (size_t i = 0; i < flat.size(); ++i) {
-    group.reduce_scatter(flat[i], sums[i], comm::ReduceOp::kSum).wait();
+    group_of(layout.parts()[i]).reduce_scatter(flat[i], sums[i], comm::ReduceOp::kSum).wait();
   }
   exposed_.reduce_s += seconds_since(start);
   own.gradient.add_(sum);
@@ -239,7 +237,7 @@ at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
       const UnitShard& own = shards_[unit];
       const at::Tensor& whole = gradient ? own.gradient : own.master;
       const auto parts = gather_parts(whole.defined() ? split(whole, unit) : own.parts, unit);
-      at::Tensor copy = views(parts, unit)[i].clone();
+      at::Tensor copy = whole_parameter(unit, static_cast<int>(i), views(parts, unit)[i]).clone();
       buffers_.give_back();
       return copy;
     }
@@ -247,9 +245,23 @@ at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
   throw Error(ErrorKind::kInternal, name_ + " has no parameter " + name);
 }
 
+at::Tensor ShardedNetwork::whole_parameter(int unit, int param, const at::Tensor& block) const {
+  const ParamSpec& spec = specs_[unit].params[param];
+  comm::Communicator& group = mesh_.tensor_group();
+  if (group.size() == 1 || spec.split_dim < 0) return block;
+  const at::Tensor blocks = at::empty({group.size() * block.numel()}, block.options());
+  group.all_gather(block.contiguous(), blocks).wait();
+  std::vector<at::Tensor> pieces;
+  for (const at::Tensor& piece : blocks.chunk(group.size())) pieces.push_back(piece.view(block.sizes()));
+  return at::cat(pieces, spec.split_dim);
+}
+
 at::Tensor ShardedNetwork::full_parameter(const std::string& name) { return full_of(name, false); }
 
-at::Tensor ShardedNetwork::full_gradient(const std::string& name) { return full_of(name, true); }
+at::Tensor ShardedNetwork::full_gradient(const std::string& name) {
+  ensure(trainable_, "a frozen network has no gradients");
+  return full_of(name, true);
+}
 
 ShardedNetwork::ExposedTime ShardedNetwork::take_exposed_time() { return std::exchange(exposed_, {}); }
 

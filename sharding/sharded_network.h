@@ -84,8 +84,8 @@ class ShardedNetwork {
   /// Index of the unit called `name`. Throws kInternal when there is none.
   int unit(const std::string& name) const;
 
-  /// Tensors of a unit's parameters in the order and shapes of its spec, valid until this
-  /// object is destroyed. Writing to them is not allowed.
+  /// Tensors of a unit's parameters in the order of its spec, each this rank's block of it (block_shape),
+  /// valid until this object is destroyed. Writing to them is not allowed.
   class Gathered {
    public:
     Gathered(ShardedNetwork& network, std::vector<at::Tensor> tensors)
@@ -100,14 +100,19 @@ class ShardedNetwork {
   };
 
   /// Throws kInternal while a unit of any network that shares the buffers is gathered.
-  /// Collective over: the shard group.
+  /// Collective over: the copy group.
   Gathered gather(int unit);
   /// The same in full precision: masters where there are any. For exports and diagnostics.
   Gathered gather_master(int unit);
+  /// Whole parameter `param` of a unit out of its `block` (one of Gathered::params), which may be the result.
+  /// Collective over: the tensor group, if the parameter has a split dimension.
+  at::Tensor whole_parameter(int unit, int param, const at::Tensor& block) const;
 
-  /// Adds the sum of `gradients` over the shard group to the unit's gradient shard. `gradients`: one for each
-  /// parameter, in order and shape; undefined entries count as zero. Throws kInternal unless trainable.
-  /// Collective over: the shard group.
+  /// Adds the sum of `gradients` to the unit's gradient shard: over the shard group for blocks of parameters
+  /// with a split dimension, over the copy group for those that all tensor ranks share, of which each rank
+  /// gives what its own tokens and blocks contribute. `gradients`: one for each parameter, in order, shaped
+  /// as in Gathered; undefined entries count as zero. Throws kInternal unless trainable. Collective over: the
+  /// copy group.
   void reduce(int unit, const std::vector<at::Tensor>& gradients);
 
   /// Sums the gradient shards over the replicas. Once per step, before clip and optimizer; trainable networks
@@ -119,22 +124,28 @@ class ShardedNetwork {
 
   /// Whole tensor of one parameter in its shape and in full precision, a copy, equal on all ranks. For tests
   /// and diagnostics: it gathers a unit. Throws kInternal for an unknown name, or while a Gathered lives.
-  /// Collective over: the shard group.
+  /// Collective over: the copy group.
   at::Tensor full_parameter(const std::string& name);
-  /// The same of its gradient, summed over the shard group; trainable networks only.
+  /// The same of its gradient, summed over the copy group; trainable networks only.
   at::Tensor full_gradient(const std::string& name);
 
-  /// Seconds that calls have blocked in communication since the last call of this function.
+  /// Seconds that calls have blocked in communication since the last take_exposed_time.
   struct ExposedTime {
-    double gather_s = 0;
-    double reduce_s = 0;
+    double gather_s = 0;    ///< parameters
+    double reduce_s = 0;    ///< gradients
+    double exchange_s = 0;  ///< tokens and heads (TokenExchange)
   };
   ExposedTime take_exposed_time();
+  ExposedTime& exposed_time() { return exposed_; }
 
  private:
   at::ScalarType part_type(const FlatPart& part) const { return part.wide ? at::kFloat : type_; }
   void add_unit(const UnitSpec& unit);
-  void reserve_buffers(const FlatLayout& layout, int shards, bool casts);
+  bool communicates() const { return mesh_.copy_group().size() > 1; }
+  comm::Communicator& group_of(const FlatPart& part) const {
+    return part.split ? mesh_.shard_group() : mesh_.copy_group();
+  }
+  void reserve_buffers(const FlatLayout& layout, bool casts);
   std::vector<at::Tensor> views(const std::vector<at::Tensor>& parts, int unit) const;
   std::vector<at::Tensor> gather_parts(const std::vector<at::Tensor>& shards, int unit);
   std::vector<at::Tensor> cast_parts(int unit);

@@ -22,6 +22,11 @@ struct Slice {
   int64_t flat_end = 0;
 
   int64_t elements() const { return flat_end - flat_begin; }
+  /// Elements of the whole tensor that lie one behind the other, both in the block and in the tensor: the
+  /// longest such run. A slice of the block consists of pieces of such runs.
+  int64_t run_elements() const;
+  /// Place in the whole tensor, row-major, of element `flat` of the block.
+  int64_t place_in_tensor(int64_t flat) const;
   bool operator==(const Slice&) const = default;
 };
 

@@ -45,7 +45,8 @@ class StageNetworks {
   Stage stage() const { return stage_; }
 
   /// The teacher of a run, before its first stage: random, or from `[model] weights`, frozen. No
-  /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo, kData).
+  /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo,
+  /// kData).
   void make_teacher();
 
   /// Makes the networks that `stage` needs out of those of the stages before, of which the teacher must be

@@ -36,9 +36,9 @@ at::Tensor rms_of_rows(const at::Tensor& x) {
 // Adds up named per-sample values over micro-batches, then over ranks.
 class Sums {
  public:
-  void add(const std::map<std::string, at::Tensor>& values) {
+  void add(const std::map<std::string, at::Tensor>& values, double weight) {
     for (const auto& [name, value] : values)
-      sums_[name] += value.detach().to(at::kDouble).sum().item<double>();
+      sums_[name] += weight * value.detach().to(at::kDouble).sum().item<double>();
   }
   std::map<std::string, double> means(comm::Communicator& world, int64_t samples) {
     std::vector<double> flat;
@@ -209,7 +209,7 @@ Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iterati
 
 void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report) {
   comm::Communicator& world = mesh_.world();
-  const int64_t share = train_.global_batch / world.size();
+  const int64_t share = train_.global_batch / mesh_.data_ranks();
   const double waited = feed.waited_s();
   Sums loss_sums, diag_sums;
   Stopwatch all;
@@ -219,8 +219,9 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
     ensure(batch.iteration == index.iteration, "the feed and the trainer are at the same iteration");
     const Losses values = losses(phase, batch, index.iteration);
     (values.objective.sum() / static_cast<double>(train_.global_batch)).backward();
-    loss_sums.add(values.loss);
-    diag_sums.add(values.diag);
+    const double weight = mesh_.sample_group().rank() == 0 ? 1 : 0;  // every sample counts once
+    loss_sums.add(values.loss, weight);
+    diag_sums.add(values.diag, weight);
     report.samples.insert(report.samples.end(), batch.samples.begin(), batch.samples.end());
     report.bad.insert(report.bad.end(), batch.bad.begin(), batch.bad.end());
   }
@@ -229,8 +230,8 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
   report.diag = diag_sums.means(world, train_.global_batch);
   report.time.data = feed.waited_s() - waited;
   take_exposed(report);
-  report.time.compute =
-      all.seconds() - report.time.data - report.time.gather_exposed - report.time.reduce_exposed;
+  report.time.compute = all.seconds() - report.time.data - report.time.gather_exposed -
+                        report.time.reduce_exposed - report.time.exchange_exposed;
 }
 
 void Trainer::take_exposed(IterationReport& report) {
@@ -238,6 +239,7 @@ void Trainer::take_exposed(IterationReport& report) {
     const auto exposed = trained.network->take_exposed_time();
     report.time.gather_exposed += exposed.gather_s;
     report.time.reduce_exposed += exposed.reduce_s;
+    report.time.exchange_exposed += exposed.exchange_s;
   }
 }
 

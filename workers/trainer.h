@@ -22,11 +22,12 @@ struct IterationIndex {
 
 /// Wall time of an iteration in seconds, by what the rank waited for or did.
 struct IterationTime {
-  double data = 0;            ///< waiting for the feed
-  double gather_exposed = 0;  ///< blocked in parameter gathers
-  double compute = 0;         ///< forward and backward without the exposed communication
-  double reduce_exposed = 0;  ///< blocked in gradient reductions
-  double optimizer = 0;       ///< norms, clip, AdamW, average
+  double data = 0;              ///< waiting for the feed
+  double gather_exposed = 0;    ///< blocked in parameter gathers
+  double compute = 0;           ///< forward and backward without the exposed communication
+  double reduce_exposed = 0;    ///< blocked in gradient reductions
+  double exchange_exposed = 0;  ///< blocked while tokens and heads move (mesh.sequence, mesh.tensor)
+  double optimizer = 0;         ///< norms, clip, AdamW, average
 };
 
 /// What an iteration did; equal on all ranks but for `time`, `samples` and `bad`.

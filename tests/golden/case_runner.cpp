@@ -7,7 +7,9 @@
 #include "comm/agree.h"
 #include "method/grids.h"
 #include "method/samplers.h"
+#include "model/wan_ops.h"
 #include "model/weights_file.h"
+#include "sharding/token_exchange.h"
 
 namespace tmd::golden {
 
@@ -15,23 +17,20 @@ using nlohmann::json;
 
 namespace {
 
-sharding::MeshShape shard_everything(int ranks) {
-  return {.replicate = 1, .shard = ranks, .sequence = 1, .tensor = 1};
-}
-
 constexpr double kLimitF64 = 1e-10, kLimitF32 = 2e-5, kLimitSensitive = 1e-4;
 
 }  // namespace
 
-CaseRunner::CaseRunner(const GoldenCase& golden, comm::Communicator& world, at::ScalarType type)
-    : case_(golden), world_(world), type_(type), mesh_(shard_everything(world.size()), world) {}
+CaseRunner::CaseRunner(const GoldenCase& golden, comm::Communicator& world, at::ScalarType type,
+                       const sharding::MeshShape& mesh)
+    : case_(golden), world_(world), type_(type), mesh_(mesh, world) {}
 
 CaseRunner::Share CaseRunner::share_of(int64_t rows) const {
-  const int64_t ranks = world_.size(), each = (rows + ranks - 1) / ranks;
+  const int64_t streams = mesh_.data_ranks(), each = (rows + streams - 1) / streams;
   std::vector<int64_t> index;
   std::vector<double> weight;
   for (int64_t k = 0; k < each; ++k) {
-    const int64_t row = world_.rank() * each + k;
+    const int64_t row = mesh_.data_rank() * each + k;
     index.push_back(row < rows ? row : 0);
     weight.push_back(row < rows ? 1.0 / static_cast<double>(rows) : 0.0);
   }
@@ -41,10 +40,15 @@ CaseRunner::Share CaseRunner::share_of(int64_t rows) const {
 at::Tensor CaseRunner::collect(const Share& share, const at::Tensor& local) {
   const at::Tensor mine = local.detach().to(at::kDouble).contiguous();
   std::vector<int64_t> shape = mine.sizes().vec();
-  shape[0] *= world_.size();
-  at::Tensor all = at::empty(shape, at::kDouble);
+  shape.insert(shape.begin(), {mesh_.data_ranks(), mesh_.sample_group().size()});
+  const at::Tensor all = at::empty(shape, at::kDouble);
   world_.all_gather(mine, all).wait();
-  return all.narrow(0, 0, share.total);
+  return all.select(1, 0).flatten(0, 1).narrow(0, 0, share.total);
+}
+
+at::Tensor CaseRunner::whole_tokens(const at::Tensor& rows) const {
+  const int64_t tokens = model::token_grid(case_.draws.at("s1.x")).tokens();
+  return sharding::TokenExchange(mesh_, tokens, nullptr).whole(rows.detach());
 }
 
 at::Tensor CaseRunner::draw(const Share& share, const std::string& name) const {
@@ -83,6 +87,7 @@ void CaseRunner::compare_scalar(const std::string& name, double actual) {
 
 void CaseRunner::compare_gradients(const std::string& prefix, sharding::ShardedNetwork& network,
                                    const std::string& norms_key, const std::string& norms_prefix) {
+  network.reduce_over_replicas();
   const json& norms = case_.json.at(norms_key);
   for (int unit = 0; unit < network.units(); ++unit) {
     for (const sharding::ParamSpec& param : network.spec(unit).params) {
@@ -110,7 +115,7 @@ void CaseRunner::compare_gradients(const std::string& prefix, sharding::ShardedN
 double CaseRunner::mean(const Share& share, const at::Tensor& per_sample) {
   double sum = (share.weights * per_sample.detach().to(at::kDouble)).sum().item<double>();
   comm::sum(world_, std::span<double>(&sum, 1));
-  return sum;
+  return sum / mesh_.sample_group().size();
 }
 
 double CaseRunner::backward(const Share& share, const at::Tensor& per_sample) {
@@ -164,7 +169,7 @@ void CaseRunner::check_stage1() {
                                                     {"fd_minus", result.difference.minus},
                                                     {"fd_plus", result.difference.plus},
                                                     {"h", result.head},
-                                                    {"m", result.m.tokens},
+                                                    {"m", whole_tokens(result.m.tokens)},
                                                     {"r", result.r},
                                                     {"s", result.s},
                                                     {"t", result.t},
@@ -210,6 +215,7 @@ void CaseRunner::check_adamw() {
     student->zero_gradients();
     comparison_.add(name + "loss", row.at("loss").get<double>(),
                     backward(share, run_stage1(*student, share).loss), limit("loss"));
+    student->reduce_over_replicas();
     const double norm = sharding::gradient_norm({student.get()});
     comparison_.add(name + "grad_norm", row.at("grad_norm").get<double>(), norm, limit("norm"));
     adamw.step(options, sharding::clip_factor(norm, expected.at("clip")));

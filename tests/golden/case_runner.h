@@ -17,7 +17,8 @@ namespace tmd::golden {
 /// them.
 class CaseRunner {
  public:
-  CaseRunner(const GoldenCase& golden, comm::Communicator& world, at::ScalarType type);
+  CaseRunner(const GoldenCase& golden, comm::Communicator& world, at::ScalarType type,
+             const sharding::MeshShape& mesh);
   /// Collective over: world.
   Comparison run();
 
@@ -43,6 +44,8 @@ class CaseRunner {
   /// sum(weights * per_sample) over all ranks, and its gradient into the networks.
   double backward(const Share& share, const at::Tensor& per_sample);
   double mean(const Share& share, const at::Tensor& per_sample);
+
+  at::Tensor whole_tokens(const at::Tensor& rows) const;
 
   void check_grids();
   void check_stage1();

@@ -1,6 +1,6 @@
-// check_case DIR [--dtype f64|f32]: computes a golden case with our own networks, sharded over the ranks that
-// it runs on, and compares every expected tensor and scalar. Prints the worst tensor; exit code 1 when one is
-// outside its limit.
+// check_case DIR [--dtype f64|f32] [--mesh REPLICATE,SHARD,SEQUENCE,TENSOR]: computes a golden case with our
+// own networks on a mesh of the ranks that it runs on (default: all shard), and compares every expected
+// tensor and scalar. Prints the worst tensor; exit code 1 when one is outside its limit.
 
 #include <cstdio>
 #include <iostream>
@@ -23,6 +23,7 @@ using namespace tmd;
 struct Arguments {
   std::string folder;
   at::ScalarType type = at::kDouble;
+  sharding::MeshShape mesh;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -33,18 +34,26 @@ Arguments parse(int argc, char** argv) {
       const std::string dtype = argv[++i];
       check(dtype == "f64" || dtype == "f32", ErrorKind::kUsage, "--dtype is f64 or f32, not " + dtype);
       arguments.type = dtype == "f64" ? at::kDouble : at::kFloat;
+    } else if (word == "--mesh" && i + 1 < argc) {
+      auto& [replicate, shard, sequence, tensor] = arguments.mesh;
+      const int read = std::sscanf(argv[++i], "%ld,%ld,%ld,%ld", &replicate, &shard, &sequence, &tensor);
+      check(read == 4, ErrorKind::kUsage, "--mesh takes four extents, as in 1,2,1,1");
     } else {
       check(arguments.folder.empty() && word[0] != '-', ErrorKind::kUsage, "unexpected argument " + word);
       arguments.folder = word;
     }
   }
-  check(!arguments.folder.empty(), ErrorKind::kUsage, "usage: check_case DIR [--dtype f64|f32]");
+  check(!arguments.folder.empty(), ErrorKind::kUsage,
+        "usage: check_case DIR [--dtype f64|f32] [--mesh R,S,Q,T]");
   return arguments;
 }
 
 int run(const Arguments& arguments, comm::Communicator& world) {
   golden::GoldenCase golden = golden::read_case(arguments.folder, arguments.type);
-  golden::CaseRunner runner(golden, world, arguments.type);
+  const model::WanConfig& wan = golden.plan.model.wan;
+  const auto mesh =
+      sharding::resolve_mesh(arguments.mesh, world.size(), {.heads = wan.heads, .ffn = wan.ffn});
+  golden::CaseRunner runner(golden, world, arguments.type, mesh);
   const golden::Comparison comparison = runner.run();
   if (world.rank() == 0) comparison.print(std::cout, world.size());
   return comparison.passed() ? 0 : 1;

@@ -153,7 +153,7 @@ TEST_F(TinyWan, block_and_its_parts_equal_the_reference) {
     const auto block =
         model::bind<BlockWeights>(gathered.params, [](auto& v, auto& w) { visit(v, w, tiny(), "blocks.0"); });
     block_forward(block, tiny(), stream.tokens, stream.e6, stream.context,
-                  rope_rotations(grid, 32, at::kDouble), &trace);
+                  rope_rotations(grid, 32, at::kDouble), {}, &trace);
   }
   expect_near("self-attention", trace.self_attention,
               {{-0.072717593, -0.927276395, -0.141716561, -0.247374874}, -0.544452096, 213.257316047}, 1e-8);

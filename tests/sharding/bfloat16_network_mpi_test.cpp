@@ -110,7 +110,7 @@ TEST_F(Bfloat16Network, bytes_are_foretold) {
       if (!trainable) {
         for (const at::Tensor& part : shard.parts) kept += static_cast<int64_t>(part.nbytes());
       }
-      EXPECT_EQ(network_bytes(units(), test::world().size(), type, trainable).kept, kept);
+      EXPECT_EQ(network_bytes(units(), {.shards = test::world().size()}, type, trainable).kept, kept);
     }
   }
 }
