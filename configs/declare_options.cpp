@@ -52,9 +52,15 @@ void declare_train(OptionTable& table, Config& c) {
            "samples per rank that are computed at once; 0 = its whole share")
       .min(0);
   train
-      .add("precision", &c.train.precision, {{"fp32", Precision::kFp32}, {"fp64", Precision::kFp64}},
-           "type of parameters, gradients and compute")
+      .add("precision", &c.train.precision,
+           {{"fp32", Precision::kFp32}, {"bf16", Precision::kBf16}, {"fp64", Precision::kFp64}},
+           "type of compute; bf16 keeps parameters, gradients and the residual stream in float32")
       .experiment();
+  train
+      .add("keep_blocks", &c.train.keep_blocks,
+           "last blocks of each trained network that keep activations and gathered parameters instead of "
+           "computing and gathering them again")
+      .min(0);
   train
       .add("nonfinite", &c.train.nonfinite, {{"skip", NonFinite::kSkip}, {"stop", NonFinite::kStop}},
            "what an iteration with a NaN or infinite gradient does: skip the update on all ranks, or end the "

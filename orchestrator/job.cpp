@@ -58,6 +58,12 @@ void check_batch(const configs::Config& config, const sharding::MeshShape& mesh)
               fmt::format("legal {} counts for this batch: {}", sharers == 1 ? "trainer" : "group", legal));
 }
 
+void check_precision(const configs::Config& config) {
+  const bool is_bf16 = config.train.precision == workers::TrainOptions::Precision::kBf16;
+  check(!is_bf16 || config.model.kind == model::ModelKind::kWan, ErrorKind::kConfig,
+        "train.precision = bf16 is for Wan transformers; the perceptron is trained in fp32 or fp64");
+}
+
 sharding::SplitLimits split_limits(const configs::Config& config) {
   if (config.model.kind != model::ModelKind::kWan) return {};
   return {.heads = config.model.wan.heads, .ffn = config.model.wan.ffn};
@@ -141,6 +147,7 @@ Job::Job(comm::Communicator& world, const configs::Config& config)
     data_ = open_data(config_);
     data_hash = fmt::format("{:x}", data_->data_hash());
     fit_to_data(config_, data_->header());
+    check_precision(config_);
     shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, split_limits(config_));
     check_batch(config_, shape);
   });
@@ -152,14 +159,16 @@ Job::Job(comm::Communicator& world, const configs::Config& config)
 }
 
 at::ScalarType Job::type() const {
-  return config_.train.precision == workers::TrainOptions::Precision::kFp64 ? at::kDouble : at::kFloat;
+  using Precision = workers::TrainOptions::Precision;
+  if (config_.train.precision == Precision::kBf16) return at::kBFloat16;
+  return config_.train.precision == Precision::kFp64 ? at::kDouble : at::kFloat;
 }
 
 at::Tensor Job::negative_text() const {
   const auto& [rows, features] = data_->header().text_shape;
   // Without dropout and guidance nobody looks at it.
-  if (!data_->has_negative_text()) return at::zeros({1, rows, features}, type());
-  return data_->negative_text().text.unsqueeze(0).to(type());
+  if (!data_->has_negative_text()) return at::zeros({1, rows, features}, wide_type());
+  return data_->negative_text().text.unsqueeze(0).to(wide_type());
 }
 
 std::vector<int64_t> Job::latent_shape() const {

@@ -30,6 +30,8 @@ class Job {
   data::DataSet& data() { return *data_; }
   const workers::NetworkPlan& plan() const { return plan_; }
   at::ScalarType type() const;
+  /// float32 where type() is bfloat16: of latents, text and what is reduced.
+  at::ScalarType wide_type() const { return type() == at::kBFloat16 ? at::kFloat : type(); }
   at::Tensor negative_text() const;           // [1, S, E]
   std::vector<int64_t> latent_shape() const;  // C, T, H, W
 

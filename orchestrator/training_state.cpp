@@ -18,8 +18,22 @@ using workers::Stage;
 struct NamedShard {
   std::string key;
   at::Tensor values;
-  const std::vector<sharding::ShardSegment>* segments;
+  std::vector<sharding::ShardSegment> segments;
 };
+
+// Frozen networks in bfloat16 have no masters: each part is stored as it is kept.
+void add_parts(std::vector<NamedShard>& list, const std::string& prefix, const sharding::UnitShard& shard,
+               const sharding::FlatLayout& layout) {
+  for (size_t i = 0; i < shard.parts.size(); ++i) {
+    NamedShard& part = list.emplace_back(fmt::format("{}part{}", prefix, i), shard.parts[i],
+                                         std::vector<sharding::ShardSegment>());
+    for (sharding::ShardSegment segment : shard.segments) {
+      if (segment.part != static_cast<int>(i)) continue;
+      segment.shard_offset -= layout.parts()[i].shard_begin;
+      part.segments.push_back(std::move(segment));
+    }
+  }
+}
 
 std::vector<NamedShard> named_shards(workers::StageNetworks& networks) {
   std::vector<NamedShard> list;
@@ -28,8 +42,12 @@ std::vector<NamedShard> named_shards(workers::StageNetworks& networks) {
       sharding::UnitShard& shard = trained.network->shard(unit);
       const std::string prefix = fmt::format("{}.{}.", name(role), trained.network->spec(unit).name);
       const auto add = [&](const char* what, const at::Tensor& values) {
-        list.push_back({prefix + what, values, &shard.segments});
+        list.push_back({prefix + what, values, shard.segments});
       };
+      if (!shard.master.defined()) {
+        add_parts(list, prefix, shard, trained.network->layout(unit));
+        continue;
+      }
       add("master", shard.master);
       if (trained.optimizer) {
         add("adam_first", trained.optimizer->first_moment(unit));
@@ -41,6 +59,11 @@ std::vector<NamedShard> named_shards(workers::StageNetworks& networks) {
   return list;
 }
 
+const char* dtype_name(at::ScalarType type) {
+  if (type == at::kBFloat16) return "BF16";
+  return type == at::kDouble ? "F64" : "F32";
+}
+
 template <class Part, class Bytes>
 std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
   std::vector<Part> parts;
@@ -48,8 +71,8 @@ std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
     const size_t width = shard.values.element_size();
     Part& part = parts.emplace_back();
     part.key = shard.key;
-    part.dtype = shard.values.scalar_type() == at::kDouble ? "F64" : "F32";
-    for (const sharding::ShardSegment& segment : *shard.segments) {
+    part.dtype = dtype_name(shard.values.scalar_type());
+    for (const sharding::ShardSegment& segment : shard.segments) {
       part.slices.push_back({segment.slice, static_cast<uint64_t>(segment.shard_offset) * width});
     }
     part.bytes = Bytes(static_cast<typename Bytes::pointer>(shard.values.data_ptr()), shard.values.nbytes());

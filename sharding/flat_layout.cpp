@@ -67,9 +67,10 @@ void FlatLayout::add_part(const UnitSpec& unit, const std::vector<int>& params, 
   for (int param : params) {
     offsets_[param] = elements_;
     part_of_[param] = static_cast<int>(parts_.size());
-    elements_ = round_up(elements_ + unit.params[param].block_elements(extents_.tensor), kAlignment);
+    elements_ += unit.params[param].block_elements(extents_.tensor);
+    pad_to(round_up(elements_, kAlignment));
   }
-  elements_ = begin + round_up(elements_ - begin, kAlignment * shards);
+  pad_to(begin + round_up(elements_ - begin, kAlignment * shards));
   parts_.push_back({.begin = begin,
                     .elements = elements_ - begin,
                     .shard_begin = shard_elements_,
@@ -78,6 +79,11 @@ void FlatLayout::add_part(const UnitSpec& unit, const std::vector<int>& params, 
                     .wide = wide,
                     .split = split});
   shard_elements_ += parts_.back().shard_elements;
+}
+
+void FlatLayout::pad_to(int64_t end) {
+  if (end > elements_) padding_.emplace_back(elements_, end - elements_);
+  elements_ = end;
 }
 
 std::vector<ShardSegment> FlatLayout::segments(const UnitSpec& unit, int rank) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "sharding/param_spec.h"
@@ -55,7 +56,9 @@ class FlatLayout {
   int64_t offset(int param) const { return offsets_[param]; }  ///< first element of parameter `param`
   int part(int param) const { return part_of_[param]; }        ///< index of the part that holds it
   const std::vector<FlatPart>& parts() const { return parts_; }
-  int64_t elements() const { return elements_; }              ///< with padding
+  int64_t elements() const { return elements_; }  ///< with padding
+  /// (begin, elements) of what holds no parameter, in the whole buffer.
+  const std::vector<std::pair<int64_t, int64_t>>& padding() const { return padding_; }
   int64_t shard_elements() const { return shard_elements_; }  ///< of one rank
 
   /// The slices that `rank` of extents.ranks() holds (tensor is the fastest axis), in the order of their
@@ -65,11 +68,13 @@ class FlatLayout {
 
  private:
   void add_part(const UnitSpec& unit, const std::vector<int>& params, bool wide, bool split);
+  void pad_to(int64_t end);
 
   ShardExtents extents_;
   std::vector<int64_t> offsets_;
   std::vector<int> part_of_;
   std::vector<FlatPart> parts_;
+  std::vector<std::pair<int64_t, int64_t>> padding_;
   int64_t elements_ = 0, shard_elements_ = 0;
 };
 

@@ -1,5 +1,7 @@
 #include "sharding/run_unit.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -18,6 +20,8 @@ struct UnitCall : torch::CustomClassHolder {
   bool weight_gradients = false;
   UnitFunction function;
   std::vector<bool> input_wants_gradient;
+  bool has_graph = false;           // a backward pass may come
+  Tensors inputs, params, outputs;  // of the graph that a kept unit holds until then
 };
 
 using CallPtr = c10::intrusive_ptr<UnitCall>;
@@ -32,20 +36,23 @@ Tensors detached(const Tensors& tensors, const std::vector<bool>& wants_gradient
   return result;
 }
 
-struct Recomputed {
+struct Gradients {
   Tensors inputs;   // gradients of the inputs, undefined where none is wanted
   Tensors weights;  // gradients of the parameters, empty for frozen networks
 };
 
-Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& saved,
-                                       const variable_list& output_grads) {
+// The unit's own graph, from leaves that are detached from all others.
+void build_graph(UnitCall& call, const Tensors& inputs, const Tensors& params) {
   const at::AutoGradMode enable_graph(true);
-  const Tensors inputs = detached(saved, call.input_wants_gradient);
-  const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);
-  const Tensors params =
-      detached(gathered.params, std::vector<bool>(gathered.params.size(), call.weight_gradients));
-  const Tensors outputs = call.function(params, inputs);
+  call.inputs = detached(inputs, call.input_wants_gradient);
+  call.params = detached(params, std::vector<bool>(params.size(), call.weight_gradients));
+  call.outputs = call.function(call.params, call.inputs);
+}
 
+// Ends the unit's own graph.
+Gradients differentiate(UnitCall& call, const variable_list& output_grads) {
+  const Tensors inputs = std::exchange(call.inputs, {}), params = std::exchange(call.params, {}),
+                outputs = std::exchange(call.outputs, {});
   Tensors roots, root_grads, wanted;
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!outputs[i].requires_grad()) continue;
@@ -56,7 +63,7 @@ Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& save
     if (call.input_wants_gradient[i]) wanted.push_back(inputs[i]);
   }
   if (call.weight_gradients) wanted.insert(wanted.end(), params.begin(), params.end());
-  Recomputed result;
+  Gradients result;
   result.inputs.resize(call.input_wants_gradient.size());
   if (roots.empty()) return result;  // a unit that this rank leaves to others
   const Tensors grads = torch::autograd::grad(roots, wanted, root_grads, /*retain_graph=*/std::nullopt,
@@ -69,6 +76,13 @@ Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& save
   return result;
 }
 
+Gradients gradients_of(UnitCall& call, AutogradContext& context, const variable_list& output_grads) {
+  if (!call.outputs.empty()) return differentiate(call, output_grads);
+  const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);
+  build_graph(call, context.get_saved_variables(), gathered.params);
+  return differentiate(call, output_grads);
+}
+
 class RunUnit : public torch::autograd::Function<RunUnit> {
  public:
   // `anchor` requires gradients when the weights do: it makes autograd visit units whose inputs do not.
@@ -79,15 +93,19 @@ class RunUnit : public torch::autograd::Function<RunUnit> {
     for (const at::Tensor& input : inputs) {
       call->input_wants_gradient.push_back(input.defined() && input.requires_grad());
     }
-    context->save_for_backward(inputs);
     context->saved_data["call"] = c10::IValue::make_capsule(call);
     const ShardedNetwork::Gathered gathered = call->network->gather(call->unit);
+    if (call->has_graph && call->network->keeps(call->unit)) {
+      build_graph(*call, inputs, gathered.params);
+      return detached(call->outputs, std::vector<bool>(call->outputs.size(), false));
+    }
+    context->save_for_backward(inputs);
     return call->function(gathered.params, inputs);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& output_grads) {
     const auto call = c10::static_intrusive_pointer_cast<UnitCall>(context->saved_data["call"].toCapsule());
-    Recomputed grads = recompute_and_differentiate(*call, context->get_saved_variables(), output_grads);
+    const Gradients grads = gradients_of(*call, *context, output_grads);
     if (call->weight_gradients) call->network->reduce(call->unit, grads.weights);
     variable_list result = {at::Tensor(), at::Tensor()};  // the call, the anchor
     result.insert(result.end(), grads.inputs.begin(), grads.inputs.end());
@@ -104,6 +122,9 @@ Tensors run_unit(ShardedNetwork& network, int unit, bool weight_gradients, UnitF
   call->unit = unit;
   call->weight_gradients = weight_gradients;
   call->function = std::move(function);
+  const auto wants_gradient = [](const at::Tensor& x) { return x.defined() && x.requires_grad(); };
+  call->has_graph = at::GradMode::is_enabled() &&
+                    (weight_gradients || std::any_of(inputs.begin(), inputs.end(), wants_gradient));
   const at::Tensor anchor = at::zeros({}, at::kFloat).set_requires_grad(weight_gradients);
   return RunUnit::apply(call, anchor, at::TensorList(inputs));  // a vector would not be seen as tensors
 }

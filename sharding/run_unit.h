@@ -21,7 +21,8 @@ using UnitFunction =
 /// Runs `function` with the gathered parameters of `unit` as one node of the autograd graph.
 ///
 /// Forward: gather, compute without graph, release. Backward: gather, recompute with graph, differentiate,
-/// release, reduce the parameter gradients into the shard. Nothing but the inputs is kept in between.
+/// release, reduce the parameter gradients into the shard. Nothing but the inputs is kept in between, unless
+/// the network keeps the unit (keep_units): then its graph is, and nothing is computed again.
 /// `weight_gradients`: false when the network is frozen in this phase; then only the inputs get gradients.
 /// Collective over: the copy group, in the forward and again in the backward pass; every rank must build the
 /// same graph. The same unit may be run several times; its gradients add up.

@@ -43,21 +43,6 @@ void zero_padding(UnitShard& shard, const FlatLayout& layout) {
 
 }  // namespace
 
-void GatherBuffers::reserve(const Sizes& sizes) {
-  const auto grow = [](at::Tensor& buffer, int64_t bytes) {
-    if (!buffer.defined() || buffer.numel() < bytes) buffer = at::empty({bytes}, at::kByte);
-  };
-  grow(gathered_, sizes.gathered);
-  grow(staging_, sizes.staging);
-  grow(gradient_, sizes.gradient);
-  grow(gradient_shard_, sizes.gradient_shard);
-}
-
-void GatherBuffers::take() {
-  ensure(!is_taken_, "one unit of the networks that share buffers is gathered at a time");
-  is_taken_ = true;
-}
-
 at::Tensor UnitShard::place(const ShardSegment& segment, const FlatLayout& layout) const {
   if (master.defined()) return master.narrow(0, segment.shard_offset, segment.slice.elements());
   const int64_t begin = segment.shard_offset - layout.parts()[segment.part].shard_begin;
@@ -65,7 +50,8 @@ at::Tensor UnitShard::place(const ShardSegment& segment, const FlatLayout& layou
 }
 
 ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh,
-                               at::ScalarType type, bool trainable, GatherBuffers& buffers)
+                               at::ScalarType type, bool trainable, GatherBuffers& buffers,
+                               GradientArena* arena)
     : name_(std::move(name)),
       specs_(std::move(units)),
       mesh_(mesh),
@@ -73,6 +59,7 @@ ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, co
       trainable_(trainable),
       buffers_(buffers) {
   for (const UnitSpec& unit : specs_) add_unit(unit);
+  if (trainable_) allocate_gradients(arena);
 }
 
 void ShardedNetwork::add_unit(const UnitSpec& unit) {
@@ -80,7 +67,6 @@ void ShardedNetwork::add_unit(const UnitSpec& unit) {
   const FlatLayout& layout = layouts_.emplace_back(unit, mesh_.extents(), casts);
   UnitShard& shard = shards_.emplace_back();
   shard.segments = layout.segments(unit, mesh_.copy_group().rank());
-  if (trainable_) shard.gradient = at::zeros({layout.shard_elements()}, wide_type());
   if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide_type());
   if (!casts) {
     shard.parts = split(shard.master, static_cast<int>(shards_.size()) - 1);
@@ -90,24 +76,34 @@ void ShardedNetwork::add_unit(const UnitSpec& unit) {
     }
   }
   zero_padding(shard, layout);
-  reserve_buffers(layout, casts);
+  buffers_.reserve(buffer_sizes(layout));
 }
 
-void ShardedNetwork::reserve_buffers(const FlatLayout& layout, bool casts) {
-  const auto wide_bytes = static_cast<int64_t>(at::elementSize(wide_type()));
-  GatherBuffers::Sizes sizes;
-  if (communicates() || (casts && trainable_)) {
-    for (const FlatPart& part : layout.parts()) {
-      const int64_t bytes = trainable_ ? wide_bytes : static_cast<int64_t>(at::elementSize(part_type(part)));
-      sizes.gathered += part.elements * bytes;
-    }
+void ShardedNetwork::allocate_gradients(GradientArena* arena) {
+  int64_t elements = 0;
+  for (const FlatLayout& layout : layouts_) elements += layout.shard_elements();
+  at::Tensor rest = arena ? arena->get(elements, wide_type()) : at::zeros({elements}, wide_type());
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const int64_t count = layouts_[i].shard_elements();
+    shards_[i].gradient = rest.narrow(0, 0, count);
+    rest = rest.narrow(0, count, rest.numel() - count);
   }
-  if (casts && trainable_) sizes.staging = layout.shard_elements() * wide_bytes;
+}
+
+GatherBuffers::Sizes ShardedNetwork::buffer_sizes(const FlatLayout& layout) const {
+  const bool casts = trainable_ && type_ != wide_type();
+  GatherBuffers::Sizes sizes;
+  for (const FlatPart& part : layout.parts()) {
+    const auto bytes = static_cast<int64_t>(at::elementSize(part_type(part)));
+    if (communicates() || casts) sizes.gathered += part.elements * bytes;
+    if (communicates() && casts) sizes.staging += part.shard_elements * bytes;
+  }
   if (communicates() && trainable_) {
+    const auto wide_bytes = static_cast<int64_t>(at::elementSize(wide_type()));
     sizes.gradient = layout.elements() * wide_bytes;
     sizes.gradient_shard = layout.shard_elements() * wide_bytes;
   }
-  buffers_.reserve(sizes);
+  return sizes;
 }
 
 int ShardedNetwork::unit(const std::string& name) const {
@@ -140,24 +136,8 @@ std::vector<at::Tensor> ShardedNetwork::split(const at::Tensor& shard, int unit)
   return parts;
 }
 
-std::vector<at::Tensor> ShardedNetwork::gather_parts(const std::vector<at::Tensor>& shards, int unit) {
-  if (!communicates()) return shards;
-  const auto start = std::chrono::steady_clock::now();
-  std::vector<at::Tensor> flat;
-  int64_t begin = 0;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const FlatPart& part = layouts_[unit].parts()[i];
-    flat.push_back(typed(buffers_.gathered(), begin, part.elements, shards[i].scalar_type()));
-    group_of(part).all_gather(shards[i], flat.back()).wait();
-    begin += static_cast<int64_t>(flat.back().nbytes());
-  }
-  exposed_.gather_s += seconds_since(start);
-  return flat;
-}
-
-// Into the staging buffer, or, where nothing is gathered, straight into the gathered one.
-std::vector<at::Tensor> ShardedNetwork::cast_parts(int unit) {
-  const at::Tensor& buffer = communicates() ? buffers_.staging() : buffers_.gathered();
+// Into `buffer`, part by part.
+std::vector<at::Tensor> ShardedNetwork::cast_parts(int unit, const at::Tensor& buffer) const {
   std::vector<at::Tensor> parts = split(shards_[unit].master, unit);
   int64_t begin = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -169,62 +149,129 @@ std::vector<at::Tensor> ShardedNetwork::cast_parts(int unit) {
   return parts;
 }
 
-ShardedNetwork::Gathered ShardedNetwork::gather(int unit) {
-  buffers_.take();
+void ShardedNetwork::start_gather_of(const std::vector<at::Tensor>& shards, int unit,
+                                     const at::Tensor& gathered, std::vector<at::Tensor>& parts,
+                                     std::vector<comm::Work>& works) {
+  parts.clear();
+  int64_t begin = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const FlatPart& part = layouts_[unit].parts()[i];
+    parts.push_back(typed(gathered, begin, part.elements, shards[i].scalar_type()));
+    works.push_back(group_of(part).all_gather(shards[i], parts.back()));
+    begin += static_cast<int64_t>(parts.back().nbytes());
+  }
+}
+
+void ShardedNetwork::start_gather(int unit, const at::Tensor& gathered, const at::Tensor& staging,
+                                  std::vector<at::Tensor>& parts, std::vector<comm::Work>& works) {
   const at::NoGradGuard no_grad;
-  const UnitShard& own = shards_[unit];
-  return Gathered(*this, views(gather_parts(own.parts.empty() ? cast_parts(unit) : own.parts, unit), unit));
+  const std::vector<at::Tensor>& own = shards_[unit].parts;
+  if (communicates()) {
+    start_gather_of(own.empty() ? cast_parts(unit, staging) : own, unit, gathered, parts, works);
+  } else {
+    parts = own.empty() ? cast_parts(unit, gathered) : own;  // straight to where it is used
+  }
+}
+
+void ShardedNetwork::wait_for(std::vector<comm::Work>& works, double ExposedTime::*counter) {
+  const auto start = std::chrono::steady_clock::now();
+  for (comm::Work& work : works) work.wait();
+  works.clear();
+  exposed_.*counter += seconds_since(start);
+}
+
+ShardedNetwork::Gathered ShardedNetwork::gather(int unit) {
+  const at::NoGradGuard no_grad;
+  if (keeps(unit)) return Gathered(nullptr, views(kept_parts(unit), unit));
+  return Gathered(this, views(buffers_.take({this, unit}), unit));
+}
+
+void ShardedNetwork::keep_units(int first_unit, int count) {
+  kept_.resize(specs_.size());
+  for (int unit = first_unit; unit < first_unit + count; ++unit) {
+    const GatherBuffers::Sizes sizes = buffer_sizes(layouts_[unit]);
+    kept_[unit] = {.is_kept = true,
+                   .gathered = at::empty({sizes.gathered}, at::kByte),
+                   .staging = at::empty({sizes.staging}, at::kByte),
+                   .parts = {}};
+  }
+}
+
+const std::vector<at::Tensor>& ShardedNetwork::kept_parts(int unit) {
+  KeptUnit& kept = kept_[unit];
+  if (kept.pass >= 0 && kept.pass == buffers_.pass()) return kept.parts;
+  std::vector<comm::Work> works;
+  start_gather(unit, kept.gathered, kept.staging, kept.parts, works);
+  wait_for(works, &ExposedTime::gather_s);
+  kept.pass = buffers_.pass();
+  return kept.parts;
+}
+
+std::vector<at::Tensor> ShardedNetwork::gather_whole(const std::vector<at::Tensor>& shards, int unit) {
+  if (!communicates()) return shards;
+  int64_t bytes = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    bytes += layouts_[unit].parts()[i].elements * static_cast<int64_t>(shards[i].element_size());
+  }
+  std::vector<at::Tensor> parts;
+  std::vector<comm::Work> works;
+  start_gather_of(shards, unit, at::empty({bytes}, at::kByte), parts, works);
+  wait_for(works, &ExposedTime::gather_s);
+  return parts;
 }
 
 ShardedNetwork::Gathered ShardedNetwork::gather_master(int unit) {
-  buffers_.take();
   const at::NoGradGuard no_grad;
   const UnitShard& own = shards_[unit];
   return Gathered(
-      *this, views(gather_parts(own.master.defined() ? split(own.master, unit) : own.parts, unit), unit));
+      nullptr, views(gather_whole(own.master.defined() ? split(own.master, unit) : own.parts, unit), unit));
 }
 
 void ShardedNetwork::reduce(int unit, const std::vector<at::Tensor>& gradients) {
   ensure(trainable_, "gradients of a frozen network are never reduced");
   const at::NoGradGuard no_grad;
   const FlatLayout& layout = layouts_[unit];
-  UnitShard& own = shards_[unit];
   if (!communicates()) {
-    const std::vector<at::Tensor> targets = views(split(own.gradient, unit), unit);
+    const std::vector<at::Tensor> targets = views(split(shards_[unit].gradient, unit), unit);
     for (size_t i = 0; i < gradients.size(); ++i) {
       if (gradients[i].defined()) at::Tensor(targets[i]).add_(gradients[i]);
     }
     return;
   }
+  GatherBuffers::ReduceSlot& slot = buffers_.next_reduction();
+  const at::Tensor whole = typed(slot.gradient, 0, layout.elements(), wide_type());
   std::vector<at::Tensor> flat;
-  for (const FlatPart& part : layout.parts()) {
-    flat.push_back(
-        typed(buffers_.gradient(), 0, layout.elements(), wide_type()).narrow(0, part.begin, part.elements));
-    flat.back().zero_();  // undefined gradients and padding count as zero
-  }
+  for (const FlatPart& part : layout.parts()) flat.push_back(whole.narrow(0, part.begin, part.elements));
   const std::vector<at::Tensor> targets = views(flat, unit);
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    if (gradients[i].defined()) at::Tensor(targets[i]).copy_(gradients[i]);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const bool is_given = i < gradients.size() && gradients[i].defined();
+    is_given ? at::Tensor(targets[i]).copy_(gradients[i]) : at::Tensor(targets[i]).zero_();
   }
-  const auto start = std::chrono::steady_clock::now();
-  const at::Tensor sum = typed(buffers_.gradient_shard(), 0, layout.shard_elements(), wide_type());
-  const std::vector<at::Tensor> sums = split(sum, unit);
+  for (const auto& [begin, count] : layout.padding()) whole.narrow(0, begin, count).zero_();
+  const std::vector<at::Tensor> sums =
+      split(typed(slot.shard, 0, layout.shard_elements(), wide_type()), unit);
   for (size_t i = 0; i < flat.size(); ++i) {
-    group_of(layout.parts()[i]).reduce_scatter(flat[i], sums[i], comm::ReduceOp::kSum).wait();
+    slot.works.push_back(group_of(layout.parts()[i]).reduce_scatter(flat[i], sums[i], comm::ReduceOp::kSum));
   }
-  exposed_.reduce_s += seconds_since(start);
-  own.gradient.add_(sum);
+  slot.holds = {this, unit};
+}
+
+void ShardedNetwork::add_reduced(int unit, const at::Tensor& sum_bytes) {
+  const at::NoGradGuard no_grad;
+  shards_[unit].gradient.add_(typed(sum_bytes, 0, layouts_[unit].shard_elements(), wide_type()));
 }
 
 void ShardedNetwork::reduce_over_replicas() {
+  buffers_.finish_reductions();
   comm::Communicator& group = mesh_.replicate_group();
   if (group.size() == 1) return;
-  const auto start = std::chrono::steady_clock::now();
-  for (UnitShard& shard : shards_) group.all_reduce(shard.gradient, comm::ReduceOp::kSum).wait();
-  exposed_.reduce_s += seconds_since(start);
+  std::vector<comm::Work> works;
+  for (UnitShard& shard : shards_) works.push_back(group.all_reduce(shard.gradient, comm::ReduceOp::kSum));
+  wait_for(works, &ExposedTime::reduce_s);
 }
 
 void ShardedNetwork::zero_gradients() {
+  buffers_.finish_reductions();
   for (UnitShard& shard : shards_) shard.gradient.zero_();
 }
 
@@ -232,14 +279,11 @@ at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
   for (int unit = 0; unit < units(); ++unit) {
     for (size_t i = 0; i < specs_[unit].params.size(); ++i) {
       if (specs_[unit].params[i].name != name) continue;
-      buffers_.take();
       const at::NoGradGuard no_grad;
       const UnitShard& own = shards_[unit];
-      const at::Tensor& whole = gradient ? own.gradient : own.master;
-      const auto parts = gather_parts(whole.defined() ? split(whole, unit) : own.parts, unit);
-      at::Tensor copy = whole_parameter(unit, static_cast<int>(i), views(parts, unit)[i]).clone();
-      buffers_.give_back();
-      return copy;
+      const at::Tensor& shard = gradient ? own.gradient : own.master;
+      const auto parts = gather_whole(shard.defined() ? split(shard, unit) : own.parts, unit);
+      return whole_parameter(unit, static_cast<int>(i), views(parts, unit)[i]).clone();
     }
   }
   throw Error(ErrorKind::kInternal, name_ + " has no parameter " + name);
@@ -260,7 +304,19 @@ at::Tensor ShardedNetwork::full_parameter(const std::string& name) { return full
 
 at::Tensor ShardedNetwork::full_gradient(const std::string& name) {
   ensure(trainable_, "a frozen network has no gradients");
+  buffers_.finish_reductions();
   return full_of(name, true);
+}
+
+std::vector<at::Tensor> ShardedNetwork::full_gradients(int unit) {
+  ensure(trainable_, "a frozen network has no gradients");
+  buffers_.finish_reductions();
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients = views(gather_whole(split(shards_[unit].gradient, unit), unit), unit);
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    gradients[i] = whole_parameter(unit, static_cast<int>(i), gradients[i]).clone();
+  }
+  return gradients;
 }
 
 ShardedNetwork::ExposedTime ShardedNetwork::take_exposed_time() { return std::exchange(exposed_, {}); }

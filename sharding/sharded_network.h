@@ -7,37 +7,11 @@
 #include <ATen/core/Tensor.h>
 
 #include "sharding/flat_layout.h"
+#include "sharding/gather_buffers.h"
 #include "sharding/mesh.h"
 #include "sharding/param_spec.h"
 
 namespace tmd::sharding {
-
-/// Buffers that all networks of a rank share, because one unit is gathered at a time. They grow to the
-/// largest unit that is registered and stay, so that the steady state allocates nothing.
-class GatherBuffers {
- public:
-  /// Bytes that a network's largest unit needs.
-  struct Sizes {
-    int64_t gathered = 0;  ///< whole unit in the types of compute, or in full precision
-    int64_t staging = 0;   ///< shard of a unit on its way to another type
-    int64_t gradient = 0;  ///< whole unit, input of the reduction
-    int64_t gradient_shard = 0;
-  };
-  void reserve(const Sizes& sizes);
-  // Bytes (uint8), to be viewed in the type of the unit at hand.
-  const at::Tensor& gathered() const { return gathered_; }
-  const at::Tensor& staging() const { return staging_; }
-  const at::Tensor& gradient() const { return gradient_; }
-  const at::Tensor& gradient_shard() const { return gradient_shard_; }
-
-  /// Held while a unit is gathered. Throws kInternal when one is already, of whichever network.
-  void take();
-  void give_back() { is_taken_ = false; }
-
- private:
-  at::Tensor gathered_, staging_, gradient_, gradient_shard_;
-  bool is_taken_ = false;
-};
 
 /// State of one unit on this rank.
 struct UnitShard {
@@ -65,9 +39,13 @@ class ShardedNetwork {
  public:
   /// `trainable`: whether gradient shards are kept. `type`: of compute: float32, float64 or bfloat16.
   /// Parameters are undefined until they are filled (initialise, load_weights, a checkpoint), padding and
-  /// gradients zero. Keeps references to `mesh` and `buffers`, which must outlive it. No communication.
+  /// gradients zero. `arena`: where the gradients lie, null = in memory of their own. Keeps references to
+  /// `mesh` and `buffers`, which must outlive it. No communication.
   ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh, at::ScalarType type,
-                 bool trainable, GatherBuffers& buffers);
+                 bool trainable, GatherBuffers& buffers, GradientArena* arena = nullptr);
+  ShardedNetwork(const ShardedNetwork&) = delete;
+  ShardedNetwork& operator=(const ShardedNetwork&) = delete;
+  ~ShardedNetwork() { buffers_.forget(this); }
 
   const std::string& name() const { return name_; }
   at::ScalarType type() const { return type_; }
@@ -88,20 +66,28 @@ class ShardedNetwork {
   /// valid until this object is destroyed. Writing to them is not allowed.
   class Gathered {
    public:
-    Gathered(ShardedNetwork& network, std::vector<at::Tensor> tensors)
-        : params(std::move(tensors)), network_(&network) {}
+    /// `network`: whose buffers are in use, null = none.
+    Gathered(ShardedNetwork* network, std::vector<at::Tensor> tensors)
+        : params(std::move(tensors)), network_(network) {}
     Gathered(const Gathered&) = delete;
     Gathered& operator=(const Gathered&) = delete;
-    ~Gathered() { network_->buffers_.give_back(); }
+    ~Gathered() {
+      if (network_) network_->buffers_.give_back();
+    }
     const std::vector<at::Tensor> params;
 
    private:
     ShardedNetwork* network_;
   };
 
-  /// Throws kInternal while a unit of any network that shares the buffers is gathered.
-  /// Collective over: the copy group.
+  /// Throws kInternal while a unit of any network that shares the buffers is gathered, unless it is a kept
+  /// one. Collective over: the copy group.
   Gathered gather(int unit);
+
+  /// Units from `first_unit` on, `count` of them, stay gathered within a phase in memory of their own, and
+  /// run_unit keeps their activations instead of computing them again.
+  void keep_units(int first_unit, int count);
+  bool keeps(int unit) const { return !kept_.empty() && kept_[unit].is_kept; }
   /// The same in full precision: masters where there are any. For exports and diagnostics.
   Gathered gather_master(int unit);
   /// Whole parameter `param` of a unit out of its `block` (one of Gathered::params), which may be the result.
@@ -111,12 +97,13 @@ class ShardedNetwork {
   /// Adds the sum of `gradients` to the unit's gradient shard: over the shard group for blocks of parameters
   /// with a split dimension, over the copy group for those that all tensor ranks share, of which each rank
   /// gives what its own tokens and blocks contribute. `gradients`: one for each parameter, in order, shaped
-  /// as in Gathered; undefined entries count as zero. Throws kInternal unless trainable. Collective over: the
-  /// copy group.
+  /// as in Gathered; none or undefined entries count as zero. Throws kInternal unless trainable. The sum may
+  /// be under way when the call returns: the shard has it after the buffers' finish_reductions.
+  /// Collective over: the copy group.
   void reduce(int unit, const std::vector<at::Tensor>& gradients);
 
-  /// Sums the gradient shards over the replicas. Once per step, before clip and optimizer; trainable networks
-  /// only. Collective over: the replicate group.
+  /// Waits for reductions, then sums the gradient shards over the replicas. Once per step, before clip and
+  /// optimizer; trainable networks only. Collective over: the replicate group.
   void reduce_over_replicas();
 
   /// Trainable networks only.
@@ -128,6 +115,8 @@ class ShardedNetwork {
   at::Tensor full_parameter(const std::string& name);
   /// The same of its gradient, summed over the copy group; trainable networks only.
   at::Tensor full_gradient(const std::string& name);
+  /// The gradients of all parameters of a unit, in order, gathered at once. As full_gradient.
+  std::vector<at::Tensor> full_gradients(int unit);
 
   /// Seconds that calls have blocked in communication since the last take_exposed_time.
   struct ExposedTime {
@@ -139,16 +128,34 @@ class ShardedNetwork {
   ExposedTime& exposed_time() { return exposed_; }
 
  private:
+  friend class GatherBuffers;
+
+  struct KeptUnit {
+    bool is_kept = false;
+    at::Tensor gathered, staging;  // bytes
+    std::vector<at::Tensor> parts;
+    int64_t pass = -1;  // of the buffers, in which it was gathered
+  };
+
   at::ScalarType part_type(const FlatPart& part) const { return part.wide ? at::kFloat : type_; }
+  GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout) const;
   void add_unit(const UnitSpec& unit);
+  void allocate_gradients(GradientArena* arena);
   bool communicates() const { return mesh_.copy_group().size() > 1; }
   comm::Communicator& group_of(const FlatPart& part) const {
     return part.split ? mesh_.shard_group() : mesh_.copy_group();
   }
-  void reserve_buffers(const FlatLayout& layout, bool casts);
   std::vector<at::Tensor> views(const std::vector<at::Tensor>& parts, int unit) const;
-  std::vector<at::Tensor> gather_parts(const std::vector<at::Tensor>& shards, int unit);
-  std::vector<at::Tensor> cast_parts(int unit);
+  // Called by the buffers. Leaves the whole parts, or what they will be once `works` are done.
+  void start_gather(int unit, const at::Tensor& gathered, const at::Tensor& staging,
+                    std::vector<at::Tensor>& parts, std::vector<comm::Work>& works);
+  void start_gather_of(const std::vector<at::Tensor>& shards, int unit, const at::Tensor& gathered,
+                       std::vector<at::Tensor>& parts, std::vector<comm::Work>& works);
+  void wait_for(std::vector<comm::Work>& works, double ExposedTime::*counter);
+  void add_reduced(int unit, const at::Tensor& sum_bytes);
+  const std::vector<at::Tensor>& kept_parts(int unit);
+  std::vector<at::Tensor> gather_whole(const std::vector<at::Tensor>& shards, int unit);
+  std::vector<at::Tensor> cast_parts(int unit, const at::Tensor& buffer) const;
   std::vector<at::Tensor> split(const at::Tensor& shard, int unit) const;
   at::Tensor full_of(const std::string& name, bool gradient);
 
@@ -160,6 +167,7 @@ class ShardedNetwork {
   GatherBuffers& buffers_;
   std::vector<FlatLayout> layouts_;
   std::vector<UnitShard> shards_;
+  std::vector<KeptUnit> kept_;  // empty, or one for each unit
   ExposedTime exposed_;
 };
 

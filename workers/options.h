@@ -16,7 +16,10 @@ namespace tmd::workers {
 struct TrainOptions {
   int64_t global_batch = 64;  ///< samples per iteration over all ranks
   int64_t micro_batch = 0;    ///< samples per rank that are computed at once; 0 = all of the rank's share
-  enum class Precision { kFp32, kFp64 } precision = Precision::kFp32;
+  enum class Precision { kFp32, kBf16, kFp64 } precision = Precision::kFp32;
+  /// Last blocks of each trained network that stay gathered and keep their activations instead of computing
+  /// them again.
+  int64_t keep_blocks = 0;
   enum class NonFinite {
     kSkip,
     kStop

@@ -35,13 +35,24 @@ std::string name(NetworkRole role) {
 }
 
 StageNetworks::StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
-                             at::ScalarType type, uint64_t seed)
+                             at::ScalarType type, uint64_t seed, int64_t keep_blocks)
     : plan_(plan),
       options_(options),
       mesh_(mesh),
       type_(type),
       seed_(seed),
-      buffers_(std::make_unique<sharding::GatherBuffers>()) {}
+      keep_blocks_(keep_blocks),
+      buffers_(std::make_unique<sharding::GatherBuffers>()),
+      arena_(std::make_unique<sharding::GradientArena>()) {}
+
+void StageNetworks::keep_last_blocks(sharding::ShardedNetwork& network) const {
+  std::vector<int> blocks;
+  for (int unit = 0; unit < network.units(); ++unit) {
+    if (network.spec(unit).name.starts_with("blocks.")) blocks.push_back(unit);
+  }
+  const auto count = std::min<int64_t>(keep_blocks_, static_cast<int64_t>(blocks.size()));
+  if (count > 0) network.keep_units(blocks[blocks.size() - count], static_cast<int>(count));
+}
 
 std::vector<sharding::UnitSpec> StageNetworks::units(NetworkRole role) const {
   if (role == NetworkRole::kDiscriminator) return plan_.discriminator_units();
@@ -56,8 +67,15 @@ const OptimizerOptions& StageNetworks::optimizer_of(Stage stage) const {
 
 TrainedNetwork StageNetworks::make(NetworkRole role, bool trained, double average_decay) const {
   TrainedNetwork result;
+  // Convolutions of the discriminator stay in float32: it is small, and its logits are compared with each
+  // other.
+  const bool is_wide = role == NetworkRole::kDiscriminator && type_ == at::kBFloat16;
+  // The student and the fake score are updated in turn.
+  const bool shares = role == NetworkRole::kStudent || role == NetworkRole::kFake;
   result.network =
-      std::make_unique<sharding::ShardedNetwork>(name(role), units(role), mesh_, type_, trained, *buffers_);
+      std::make_unique<sharding::ShardedNetwork>(name(role), units(role), mesh_, is_wide ? at::kFloat : type_,
+                                                 trained, *buffers_, shares ? arena_.get() : nullptr);
+  if (trained) keep_last_blocks(*result.network);
   if (trained) result.optimizer = std::make_unique<sharding::AdamW>(*result.network);
   if (average_decay > 0) result.average = std::make_unique<sharding::ExponentialAverage>(*result.network);
   return result;

@@ -31,10 +31,11 @@ struct TrainedNetwork {
 ///   stage 2:       teacher (frozen), student, fake score and, with a GAN term, discriminator (trained)
 class StageNetworks {
  public:
-  /// Keeps references to `options` and `mesh`. `type`: of parameters, gradients and compute. `seed`: of what
-  /// starts from random numbers. Makes no network and communicates nothing.
+  /// Keeps references to `options` and `mesh`. `type`: of compute (ShardedNetwork). `seed`: of what starts
+  /// from random numbers. `keep_blocks`: last blocks of each trained network that keep their activations.
+  /// Makes no network and communicates nothing.
   StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
-                at::ScalarType type, uint64_t seed);
+                at::ScalarType type, uint64_t seed, int64_t keep_blocks = 0);
 
   // References stay valid until make_teacher, enter or allocate. Roles that are not there: std::out_of_range.
   bool has(NetworkRole role) const { return networks_.contains(role); }
@@ -43,6 +44,8 @@ class StageNetworks {
   std::map<NetworkRole, TrainedNetwork>& all() { return networks_; }
   const std::map<NetworkRole, TrainedNetwork>& all() const { return networks_; }
   Stage stage() const { return stage_; }
+  /// Of all networks.
+  sharding::GatherBuffers& buffers() { return *buffers_; }
 
   /// The teacher of a run, before its first stage: random, or from `[model] weights`, frozen. No
   /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo,
@@ -61,6 +64,7 @@ class StageNetworks {
   void allocate(Stage stage);
 
  private:
+  void keep_last_blocks(sharding::ShardedNetwork& network) const;
   TrainedNetwork make(NetworkRole role, bool trained, double average_decay) const;
   void add(NetworkRole role, bool trained, double average_decay);
   void load_teacher();
@@ -74,7 +78,9 @@ class StageNetworks {
   const sharding::Mesh& mesh_;
   at::ScalarType type_;
   uint64_t seed_;
+  int64_t keep_blocks_;
   std::unique_ptr<sharding::GatherBuffers> buffers_;
+  std::unique_ptr<sharding::GradientArena> arena_;
   std::map<NetworkRole, TrainedNetwork> networks_;
   Stage stage_ = Stage::kTeacher;
 };

@@ -213,6 +213,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
   const double waited = feed.waited_s();
   Sums loss_sums, diag_sums;
   Stopwatch all;
+  networks_.buffers().begin_phase(std::string(method::name(phase)));
   while (static_cast<int64_t>(report.samples.size()) < share) {
     Batch batch;
     comm::run_agreed(world, [&] { batch = feed.next(); });
@@ -225,6 +226,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
     report.samples.insert(report.samples.end(), batch.samples.begin(), batch.samples.end());
     report.bad.insert(report.bad.end(), batch.bad.begin(), batch.bad.end());
   }
+  networks_.buffers().end_phase();
   for (NetworkRole role : trained_roles(phase)) networks_.network(role).reduce_over_replicas();
   report.loss = loss_sums.means(world, train_.global_batch);
   report.diag = diag_sums.means(world, train_.global_batch);

@@ -1,3 +1,4 @@
+tmd_mpi_test(model/mesh_parity_mpi_test DEPENDS model RANKS 1 2 3 4 8)
 tmd_mpi_test(model/weights_file_mpi_test DEPENDS model)
 tmd_test(model/discriminator_test DEPENDS model)
 tmd_test(model/taew_test DEPENDS model)

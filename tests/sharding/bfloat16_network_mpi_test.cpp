@@ -1,3 +1,5 @@
+#include <memory>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -33,9 +35,9 @@ class Bfloat16Network : public testing::Test {
       : mesh_({.replicate = 1, .shard = test::world().size(), .sequence = 1, .tensor = 1}, test::world()) {}
   void TearDown() override { mesh_.close(); }
 
-  ShardedNetwork network(at::ScalarType type, bool trainable) {
-    ShardedNetwork network("network", units(), mesh_, type, trainable, buffers_);
-    initialise(network, 3);
+  std::unique_ptr<ShardedNetwork> make(at::ScalarType type, bool trainable) {
+    auto network = std::make_unique<ShardedNetwork>("network", units(), mesh_, type, trainable, buffers_);
+    initialise(*network, 3);
     return network;
   }
 
@@ -44,10 +46,12 @@ class Bfloat16Network : public testing::Test {
 };
 
 TEST_F(Bfloat16Network, what_is_gathered_is_rounded_but_for_wide_parameters) {
-  ShardedNetwork exact = network(at::kFloat, false);
+  const auto exact_owner = make(at::kFloat, false);
+  ShardedNetwork& exact = *exact_owner;
   const at::Tensor w = exact.full_parameter("w"), scale = exact.full_parameter("scale");
   for (const bool trainable : {false, true}) {
-    ShardedNetwork narrow = network(at::kBFloat16, trainable);
+    const auto narrow_owner = make(at::kBFloat16, trainable);
+    ShardedNetwork& narrow = *narrow_owner;
     {
       const auto gathered = narrow.gather(0);
       EXPECT_EQ(gathered.params[0].scalar_type(), at::kBFloat16);
@@ -63,7 +67,8 @@ TEST_F(Bfloat16Network, what_is_gathered_is_rounded_but_for_wide_parameters) {
 }
 
 TEST_F(Bfloat16Network, gradients_are_summed_in_float32_and_equal_those_of_one_process) {
-  ShardedNetwork network = this->network(at::kBFloat16, true);
+  const auto network_owner = make(at::kBFloat16, true);
+  ShardedNetwork& network = *network_owner;
   network.zero_gradients();
   const int64_t each = 12 / test::world().size();
   const at::Tensor rows = batch().narrow(0, test::world().rank() * each, each).clone().requires_grad_(true);
@@ -88,7 +93,8 @@ TEST_F(Bfloat16Network, gradients_are_summed_in_float32_and_equal_those_of_one_p
 
 TEST_F(Bfloat16Network, padding_is_finite_and_zero) {
   for (const bool trainable : {false, true}) {
-    ShardedNetwork narrow = network(at::kBFloat16, trainable);
+    const auto narrow_owner = make(at::kBFloat16, trainable);
+    ShardedNetwork& narrow = *narrow_owner;
     double kept = 0;
     for (const at::Tensor& part : narrow.shard(0).parts)
       kept += part.to(at::kDouble).square().sum().item<double>();
@@ -104,7 +110,8 @@ TEST_F(Bfloat16Network, padding_is_finite_and_zero) {
 TEST_F(Bfloat16Network, bytes_are_foretold) {
   for (const bool trainable : {false, true}) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-      ShardedNetwork network = this->network(type, trainable);
+      const auto network_owner = make(type, trainable);
+      ShardedNetwork& network = *network_owner;
       const UnitShard& shard = network.shard(0);
       int64_t kept = trainable ? static_cast<int64_t>(shard.master.nbytes() + shard.gradient.nbytes()) : 0;
       if (!trainable) {

@@ -1,0 +1,155 @@
+#include "sharding/gather_buffers.h"
+
+#include <algorithm>
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "sharding/sharded_network.h"
+
+namespace tmd::sharding {
+
+void GatherBuffers::reserve(const Sizes& sizes) {
+  const auto grow = [](at::Tensor& buffer, int64_t bytes) {
+    if (!buffer.defined() || buffer.numel() < bytes) buffer = at::empty({bytes}, at::kByte);
+  };
+  for (GatherSlot& slot : gathers_) {
+    grow(slot.gathered, sizes.gathered);
+    grow(slot.staging, sizes.staging);
+  }
+  for (ReduceSlot& slot : reductions_) {
+    grow(slot.gradient, sizes.gradient);
+    grow(slot.shard, sizes.gradient_shard);
+  }
+}
+
+int64_t GatherBuffers::bytes() const {
+  int64_t bytes = 0;
+  const auto add = [&bytes](const at::Tensor& buffer) { bytes += buffer.defined() ? buffer.numel() : 0; };
+  for (const GatherSlot& slot : gathers_) add(slot.gathered), add(slot.staging);
+  for (const ReduceSlot& slot : reductions_) add(slot.gradient), add(slot.shard);
+  return bytes;
+}
+
+void GatherBuffers::begin_phase(const std::string& name) {
+  drop_ahead();  // of a phase that an exception has left
+  in_phase_ = true;
+  ++pass_;
+  phase_ = name;
+  order_.clear();
+  const auto found = recorded_.find(name);
+  expected_ = found == recorded_.end() ? nullptr : &found->second;
+  gather_ahead();
+}
+
+void GatherBuffers::end_phase() {
+  drop_ahead();
+  if (!expected_ || *expected_ != order_) {
+    if (expected_) ++counts_.deviations;
+    recorded_[phase_] = order_;
+  }
+  expected_ = nullptr;
+  in_phase_ = false;
+}
+
+// Past the first deviation nothing is known about what comes next.
+void GatherBuffers::note(UnitId wanted) {
+  if (!in_phase_) return;
+  order_.push_back(wanted);
+  if (!expected_) return;
+  const size_t at = order_.size() - 1;
+  if (at < expected_->size() && (*expected_)[at] == wanted) return;
+  log_debug("phase {}: gather {} is not the recorded one", phase_, at);
+  ++counts_.deviations;
+  expected_ = nullptr;
+}
+
+void GatherBuffers::gather_ahead() {
+  if (!expected_ || order_.size() >= expected_->size()) return;
+  const UnitId next = (*expected_)[order_.size()];
+  GatherSlot& slot = gathers_[1 - current_];
+  if (slot.holds == next || gathers_[current_].holds == next) return;
+  start(next, slot);
+  ++counts_.ahead;
+}
+
+void GatherBuffers::start(UnitId id, GatherSlot& slot) {
+  slot.holds = id;
+  id.network->start_gather(id.unit, slot.gathered, slot.staging, slot.parts, slot.works);
+  ++counts_.gathers;
+}
+
+void GatherBuffers::drop_ahead() {
+  for (GatherSlot& slot : gathers_) {
+    for (comm::Work& work : slot.works) work.wait();
+    slot.works.clear();
+    slot.holds = {};
+  }
+}
+
+const std::vector<at::Tensor>& GatherBuffers::take(UnitId wanted) {
+  ensure(!is_taken_, "one unit of the networks that share buffers is gathered at a time");
+  note(wanted);
+  ++counts_.uses;
+  if (gathers_[current_].holds != wanted) {
+    current_ = 1 - current_;
+    if (gathers_[current_].holds != wanted) {
+      drop_ahead();
+      start(wanted, gathers_[current_]);
+    }
+  }
+  GatherSlot& slot = gathers_[current_];
+  wanted.network->wait_for(slot.works, &ShardedNetwork::ExposedTime::gather_s);
+  is_taken_ = true;
+  gather_ahead();
+  return slot.parts;
+}
+
+// Between phases the parameters may change.
+void GatherBuffers::give_back() {
+  is_taken_ = false;
+  if (!in_phase_) gathers_[current_].holds = {};
+}
+
+GatherBuffers::ReduceSlot& GatherBuffers::next_reduction() {
+  ReduceSlot& slot = reductions_[next_reduction_];
+  next_reduction_ = 1 - next_reduction_;
+  finish(slot);
+  for (comm::Work& work : std::exchange(slot.works, {})) work.wait();  // of a network that is gone
+  return slot;
+}
+
+void GatherBuffers::finish(ReduceSlot& slot) {
+  if (!slot.holds.network) return;
+  ShardedNetwork& network = *std::exchange(slot.holds.network, nullptr);
+  network.wait_for(slot.works, &ShardedNetwork::ExposedTime::reduce_s);
+  network.add_reduced(slot.holds.unit, slot.shard);
+}
+
+// In the order in which they were started.
+void GatherBuffers::finish_reductions() {
+  finish(reductions_[next_reduction_]);
+  finish(reductions_[1 - next_reduction_]);
+}
+
+void GatherBuffers::forget(const ShardedNetwork* network) {
+  for (GatherSlot& slot : gathers_) {
+    if (slot.holds.network == network) slot.holds = {};
+  }
+  for (ReduceSlot& slot : reductions_) {
+    if (slot.holds.network == network) slot.holds = {};
+  }
+  std::erase_if(recorded_, [&](const auto& phase) {
+    return std::ranges::any_of(phase.second, [&](const UnitId& id) { return id.network == network; });
+  });
+}
+
+at::Tensor GradientArena::get(int64_t elements, at::ScalarType type) {
+  const int64_t bytes = elements * static_cast<int64_t>(at::elementSize(type));
+  if (!memory_.defined() || memory_.numel() < bytes) memory_ = at::empty({bytes}, at::kByte);
+  memory_.zero_();
+  return memory_.narrow(0, 0, bytes).view(type);
+}
+
+}  // namespace tmd::sharding
