@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include "model/fused_ops.h"
 #include "model/wan_ops.h"
 
 namespace tmd::model {
@@ -30,19 +31,20 @@ at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
 
 at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
                           const at::Tensor& rotations, at::ScalarType stream) {
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon, stream);
-  const at::Tensor k = rms_norm(apply(w.k, x), w.norm_k, config.epsilon, stream);
   const at::Tensor v = apply(w.v, x);
-  return apply(w.o, attention(apply_rope(split_heads(q, config), rotations),
-                              apply_rope(split_heads(k, config), rotations), split_heads(v, config)));
+  const RmsNormOptions norm{.epsilon = config.epsilon, .type = v.scalar_type(), .stream = stream};
+  const at::Tensor q = rms_norm_rope(apply(w.q, x), w.norm_q, rotations, norm);
+  const at::Tensor k = rms_norm_rope(apply(w.k, x), w.norm_k, rotations, norm);
+  return apply(w.o, attention(split_heads(q, config), split_heads(k, config), split_heads(v, config)));
 }
 
 // All text rows are keys, those behind the text's end too: Wan has no mask there.
 at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& x,
                            const at::Tensor& context, at::ScalarType stream) {
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, config.epsilon, stream);
-  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, config.epsilon, stream);
   const at::Tensor v = apply(w.v, context);
+  const RmsNormOptions norm{.epsilon = config.epsilon, .type = v.scalar_type(), .stream = stream};
+  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, norm);
+  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, norm);
   return apply(w.o, attention(split_heads(q, config), split_heads(k, config), split_heads(v, config)));
 }
 
@@ -73,16 +75,17 @@ at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, con
                          BlockTrace* trace) {
   // rows: shift, scale, gate of the self-attention, then of the feed-forward; [B, 1, D] each
   const std::vector<at::Tensor> mod = (block.modulation + e6).split(1, 1);
-  const at::ScalarType stream = x.scalar_type();
+  const at::ScalarType stream = x.scalar_type(), compute = block.ffn_in.weight.scalar_type();
+  const double epsilon = config.epsilon;
   const at::Tensor self = self_attention(
-      block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations, stream);
+      block.self_attn, config, modulated_norm(x, mod[0], mod[1], epsilon, compute), rotations, stream);
   at::Tensor out = add_gated(x, self, mod[2]);
-  const at::Tensor normed =
-      at::layer_norm(wide(out), {config.width()}, block.norm3_weight, block.norm3_bias, config.epsilon);
-  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context, stream);
-  out = out + cross;
+  const at::Tensor cross = cross_attention(
+      block.cross_attn, config, affine_norm(out, block.norm3_weight, block.norm3_bias, epsilon, compute),
+      context, stream);
+  out = add_wide(out, cross);
   const at::Tensor hidden =
-      at::gelu(apply(block.ffn_in, modulated_norm(out, mod[3], mod[4], config.epsilon)), "tanh");
+      gelu_tanh(apply(block.ffn_in, modulated_norm(out, mod[3], mod[4], epsilon, compute)));
   const at::Tensor feed_forward = apply(block.ffn_out, hidden);
   if (trace) *trace = {self, cross, feed_forward};
   return add_gated(out, feed_forward, mod[5]);

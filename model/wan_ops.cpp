@@ -63,27 +63,6 @@ at::Tensor rope_rotations(const TokenGrid& grid, int64_t head_dim, at::ScalarTyp
 
 at::Tensor wide(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; }
 
-at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
-  return at::addcmul(wide(x), wide(y), gate).to(x.scalar_type());
-}
-
-at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations) {
-  const int64_t batch = x.size(0), tokens = x.size(1), heads = x.size(2), head_dim = x.size(3);
-  const at::Tensor pairs = at::view_as_complex(wide(x).reshape({batch, tokens, heads, head_dim / 2, 2}));
-  return at::view_as_real(pairs * rotations.view({1, tokens, 1, head_dim / 2})).reshape(x.sizes());
-}
-
-at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                          double epsilon) {
-  return at::addcmul(shift, at::layer_norm(wide(x), {x.size(-1)}, {}, {}, epsilon), 1 + scale);
-}
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::ScalarType type) {
-  const at::Tensor full = wide(x);
-  const at::Tensor normed = full * at::rsqrt(full.square().mean(-1, /*keepdim=*/true) + epsilon);
-  return normed.to(type) * weight.to(type);
-}
-
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const at::ScalarType type = v.scalar_type();
   const at::Tensor out = at::scaled_dot_product_attention(
