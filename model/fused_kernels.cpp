@@ -47,13 +47,13 @@ void norm_row(const NormCall& c, int64_t row) {
   const T width = static_cast<T>(c.width), one = static_cast<T>(c.one);
   Vec<T> sum{}, squares{};
   for_lanes<T>(c.width, [&](int64_t i, auto part) { sum += load(x + i, part); });
-  const T mean = sum_of<T>(sum) / width;
+  const T mean = sum_of(sum) / width;
   for_lanes<T>(c.width, [&](int64_t i, auto part) {
     const Vec<T> d = keep(load(x + i, part) - mean, part);
     squares += d * d;
   });
   const T deviation =
-      static_cast<T>(1 / __builtin_sqrt(static_cast<double>(sum_of<T>(squares) / width) + c.epsilon));
+      static_cast<T>(1 / __builtin_sqrt(static_cast<double>(sum_of(squares) / width) + c.epsilon));
   for_lanes<T>(c.width, [&](int64_t i, auto part) {
     const Vec<T> normed = (load(x + i, part) - mean) * deviation;
     store(y + i, normed * (load(scale + i, part) + one) + load(shift + i, part), part);
@@ -78,12 +78,12 @@ void norm_backward_row(const NormCall& c, int64_t row, Compute<X>* scale_sums, C
     sum += g;
     products += g * normed;
     if (!scale_sums) return;
-    add_to<T>(scale_sums + i, dy * normed, part);
-    add_to<T>(shift_sums + i, dy, part);
+    add_to(scale_sums + i, dy * normed, part);
+    add_to(shift_sums + i, dy, part);
   });
   if (!c.x_gradient) return;
   X* x_gradient = row_of<X>(c.x_gradient, row, c.width);
-  const T mean_g = sum_of<T>(sum) / width, mean_product = sum_of<T>(products) / width;
+  const T mean_g = sum_of(sum) / width, mean_product = sum_of(products) / width;
   for_lanes<T>(c.width, [&](int64_t i, auto part) {
     const Vec<T> normed = (load(x + i, part) - mean) * deviation;
     const Vec<T> g = load(y_gradient + i, part) * (load(scale + i, part) + one);
@@ -105,9 +105,7 @@ class Rotation {
   TMD_INLINE Vec<T> turn_next(Vec<T> v, T sign) {
     const Vec<T> angles = load(table_ + at_, All{});
     for (at_ += kLanes<T>; at_ >= head_dim_;) at_ -= head_dim_;
-    Vec<T> signs{};
-    for (int64_t i = 0; i < kLanes<T>; ++i) signs[i] = i % 2 ? sign : -sign;
-    return v * even_lanes_twice(angles) + pairs_swapped(v) * (odd_lanes_twice(angles) * signs);
+    return v * even_lanes_twice(angles) + pairs_swapped(v) * (odd_lanes_twice(angles) * alternating(sign));
   }
 
  private:
@@ -139,7 +137,7 @@ void rms_sum_row(const RmsCall& c, int64_t row) {
     const Vec<T> v = load(x + i, part);
     sum += v * v;
   });
-  static_cast<T*>(c.sums)[row] = sum_of<T>(sum);
+  static_cast<T*>(c.sums)[row] = sum_of(sum);
 }
 
 template <bool Rounds, class V>
@@ -178,7 +176,7 @@ void rms_product_row(const RmsCall& c, int64_t row) {
     const Vec<T> g = turn.turn_next(load(y_gradient + i, part), T{-1}) * load(weight + i, part);
     sum += g * load(x + i, part);
   });
-  static_cast<T*>(c.products)[row] = sum_of<T>(sum);
+  static_cast<T*>(c.products)[row] = sum_of(sum);
 }
 
 template <class X, class Y, class Turn>
@@ -195,7 +193,7 @@ void rms_backward_row(const RmsCall& c, int64_t row, Compute<X>* weight_sums) {
   for_lanes<T>(c.width, [&](int64_t i, auto part) {
     const Vec<T> v = load(x + i, part);
     const Vec<T> dy = turn.turn_next(load(y_gradient + i, part), T{-1});
-    if (weight_sums) add_to<T>(weight_sums + i, dy * (v * r), part);
+    if (weight_sums) add_to(weight_sums + i, dy * (v * r), part);
     if (x_gradient) store(x_gradient + i, dy * load(weight + i, part) * r - v * along_x, part);
   });
 }
@@ -222,7 +220,7 @@ void gate_backward_row(const GateCall& c, int64_t row, Compute<X>* gate_sums) {
   B* branch_gradient = c.branch_gradient ? row_of<B>(c.branch_gradient, row, c.width) : nullptr;
   for_lanes<T>(c.width, [&](int64_t i, auto part) {
     const Vec<T> dy = load(y_gradient + i, part);
-    if (gate_sums) add_to<T>(gate_sums + i, dy * load(branch + i, part), part);
+    if (gate_sums) add_to(gate_sums + i, dy * load(branch + i, part), part);
     if (branch_gradient) store(branch_gradient + i, dy * load(gate + i, part), part);
   });
 }
@@ -235,8 +233,8 @@ template <class X>
 void gelu_elements(const X* x, X* y, int64_t n) {
   for_lanes<float>(n, [&](int64_t i, auto part) {
     const Vec<float> v = load(x + i, part);
-    const Vec<float> u = v * (v * v * kGeluCubic + 1.0F) * kGelu;
-    store(y + i, v / (exp_of(-u) + 1.0F), part);
+    const Vec<float> u = v * (v * v * kGeluCubic + 1.0F) * -kGelu;
+    store(y + i, v / (exp_of(u) + 1.0F), part);
   });
 }
 
@@ -246,7 +244,7 @@ void gelu_gradients(const X* x, const X* gradient, X* x_gradient, int64_t n) {
     const Vec<float> v = load(x + i, part);
     const Vec<float> cubic = v * v * kGeluCubic;
     const Vec<float> e = exp_of(v * (cubic + 1.0F) * -kGelu);
-    const Vec<float> s = 1.0F / (e + 1.0F);
+    const Vec<float> s = all(1.0F) / (e + 1.0F);
     const Vec<float> slope = s + v * (s * (e * s)) * ((cubic * 3.0F + 1.0F) * kGelu);
     store(x_gradient + i, load(gradient + i, part) * slope, part);
   });
