@@ -20,9 +20,9 @@ struct NormCall {
   const void* scale;      ///< [width] for each sample
   int64_t sample_stride;  ///< elements from one sample's scale, and shift, to the next one's
   double one;             ///< 1 for a modulation, 0 for a plain weight
-  void *mean,
-      *deviation;      ///< [rows]: written forward, read backward; deviation is 1 / sqrt(variance + epsilon)
-  double epsilon = 0;  ///< forward only, as the next two
+  void* mean;             ///< [rows]: written forward, read backward
+  void* deviation;        ///< [rows], the same: 1 / sqrt(variance + epsilon)
+  double epsilon = 0;     ///< forward only, as the next two
   const void* shift = nullptr;
   void* y = nullptr;                 ///< [rows, width]
   const void* y_gradient = nullptr;  ///< backward only, as the next

@@ -33,10 +33,12 @@ using SumOverRanks = std::function<void(at::Tensor&)>;
 struct RmsNormOptions {
   double epsilon = 1e-6;
   at::ScalarType type = at::kFloat;  ///< of the result
-  at::ScalarType stream =
-      at::kFloat;          ///< bfloat16: what is normalised, the weight, and their product are rounded
+  /// bfloat16: x / sqrt(..), the weight and their product are rounded to it; else the type of compute.
+  at::ScalarType stream = at::kFloat;
   int64_t full_width = 0;  ///< channels over all ranks; 0: those of x
-  SumOverRanks sum_over_ranks = {};  ///< called once in each pass; the graph keeps it
+  /// Called once in the forward pass, and once in the backward pass if x wants a gradient. The graph keeps
+  /// it.
+  SumOverRanks sum_over_ranks = {};
 };
 
 /// x / sqrt(mean(x^2) + eps) * weight over all channels, before the head split (Wan 2.6). x [B, N, D], weight

@@ -18,7 +18,8 @@ Element element_of(at::ScalarType type);
 /// Type in which elements of `type` are computed: float64 for float64, else float32.
 at::ScalarType compute_type(at::ScalarType type);
 
-/// Throws kInternal unless all defined tensors lie on the device of `x`, CPU or meta, and `x` is [B, N, D].
+/// Throws kInternal unless `x` is [B, N, D] on the CPU with all that is defined of the others, or on the meta
+/// device, where the others may be anywhere.
 void check_operands(const at::Tensor& x, at::TensorList others);
 
 /// An uninitialised tensor of `shape` and `type` on the device of `x`.

@@ -8,6 +8,7 @@
 #include "aten_ops.h"
 #include "base/error.h"
 #include "model/fused_kernels.h"
+#include "model/wan_block.h"
 
 namespace tmd::model {
 namespace {
@@ -377,6 +378,38 @@ TEST(FusedOps, meta_tensors_give_shapes) {
     const Tensors gradients = torch::autograd::grad({value}, in, {at::empty_like(value)});
     for (size_t i = 0; i < in.size(); ++i) EXPECT_EQ(gradients[i].sizes(), in[i].sizes());
   }
+}
+
+// What a planner of memory does: a block in bfloat16 with a float32 stream, forward and backward, without
+// numbers.
+TEST(FusedOps, a_block_of_meta_tensors_gives_shapes) {
+  WanConfig config;
+  config.heads = 2;
+  config.head_dim = 12;
+  config.ffn = 40;
+  const auto visit_block = [&](auto& v, auto& w) { visit(v, w, config, "blocks.0"); };
+  Tensors leaves;
+  for (const sharding::ParamSpec& spec : declare<BlockWeights>("blocks.0", visit_block).params) {
+    leaves.push_back(
+        at::empty(spec.shape, at::TensorOptions(at::kMeta).dtype(spec.wide ? at::kFloat : at::kBFloat16)));
+  }
+  const auto weights = model::bind<BlockWeights>(leaves, visit_block);
+  for (const std::vector<int64_t>& shape :
+       std::vector<std::vector<int64_t>>{{2, 6, 24}, {2, 6, 24}, {2, 3, 24}}) {  // tokens, e6, context
+    leaves.push_back(at::empty(shape, at::TensorOptions(at::kMeta).dtype(at::kFloat)));
+  }
+  for (at::Tensor& leaf : leaves) leaf.requires_grad_(true);
+  const size_t n = leaves.size();
+
+  const at::Tensor out =
+      block_forward(weights, config, leaves[n - 3], leaves[n - 2], leaves[n - 1].to(at::kBFloat16),
+                    rope_rotations({1, 2, 3}, 12, at::kFloat));
+
+  EXPECT_TRUE(out.is_meta());
+  EXPECT_EQ(out.sizes(), leaves[n - 3].sizes());
+  EXPECT_EQ(out.scalar_type(), at::kFloat);
+  const Tensors gradients = torch::autograd::grad({out}, leaves, {at::empty_like(out)});
+  for (size_t i = 0; i < n; ++i) EXPECT_EQ(gradients[i].sizes(), leaves[i].sizes()) << i;
 }
 
 TEST(FusedOps, what_does_not_fit_is_refused) {
