@@ -41,6 +41,18 @@ target_link_libraries(torch_cpu INTERFACE torch::torch_cpu torch::c10)
 target_link_options(torch_cpu INTERFACE
   "LINKER:-rpath,${torch_lib}" "LINKER:-rpath-link,${torch_lib}:${TMD_LIBTORCH}/nvidia/cu13/lib")
 
+# The OpenMP runtime that libtorch_cpu itself loads: a second one would have threads of its own. Other compilers would bring
+# theirs, and the thread sanitizer does not see how this one synchronises: there our own loops run on one thread.
+add_library(torch_openmp INTERFACE)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT "${TMD_SANITIZE}" MATCHES "thread")
+  target_compile_options(torch_openmp INTERFACE -fopenmp)
+  if(EXISTS ${torch_lib}/libgomp.so.1)
+    target_link_libraries(torch_openmp INTERFACE ${torch_lib}/libgomp.so.1)
+  else()
+    target_link_libraries(torch_openmp INTERFACE gomp)
+  endif()
+endif()
+
 find_package(Threads REQUIRED)
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(spdlog REQUIRED)

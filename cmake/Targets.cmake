@@ -52,3 +52,24 @@ function(tmd_library folder)
     target_precompile_headers(tmd_${folder} REUSE_FROM tmd_pch)
   endif()
 endfunction()
+
+# tmd_kernels(FOLDER SOURCE...): compiles each SOURCE into the folder's library three times, with TMD_KERNELS=plain, avx2 and
+# avx512, and with the flags of that instruction set; sharding/cpu_kernels.h chooses at run time, so that one build runs on
+# every machine. The sources see no torch and follow the rules of base/vec.h. On other processors than x86-64 all three are
+# the plain build.
+function(tmd_kernels folder)
+  set(flags_plain "")
+  set(flags_avx2 "")
+  set(flags_avx512 "")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set(flags_avx2 -mavx2)
+    set(flags_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
+  endif()
+  foreach(set plain avx2 avx512)
+    add_library(tmd_${folder}_${set} OBJECT ${ARGN})
+    target_link_libraries(tmd_${folder}_${set} PRIVATE tmd_flags)
+    target_compile_options(tmd_${folder}_${set} PRIVATE -O3 -fno-math-errno -fno-trapping-math -Wno-psabi ${flags_${set}})
+    target_compile_definitions(tmd_${folder}_${set} PRIVATE TMD_KERNELS=${set})
+    target_sources(tmd_${folder} PRIVATE $<TARGET_OBJECTS:tmd_${folder}_${set}>)
+  endforeach()
+endfunction()

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include "model/fused_ops.h"
 #include "model/wan_ops.h"
 
 namespace tmd::model {
@@ -53,9 +54,9 @@ namespace {
 at::Tensor gated_fusion(const FusionWeights& w, const WanConfig& wan, const at::Tensor& m,
                         const at::Tensor& patches, const at::Tensor& e6) {
   const std::vector<at::Tensor> mod = (w.modulation + e6.narrow(1, 3, 3)).split(1, 1);  // shift, scale, gate
-  const at::Tensor hidden =
-      at::gelu(apply(w.ffn_in, modulated_norm(patches, mod[0], mod[1], wan.epsilon)), "tanh");
-  const at::Tensor z = at::addcmul(patches, mod[2], wide(apply(w.ffn_out, hidden)));
+  const at::Tensor hidden = gelu_tanh(
+      apply(w.ffn_in, modulated_norm(patches, mod[0], mod[1], wan.epsilon, w.ffn_in.weight.scalar_type())));
+  const at::Tensor z = add_gated(patches, apply(w.ffn_out, hidden), mod[2]);
   return at::lerp(m, z, at::sigmoid(w.gate));
 }
 

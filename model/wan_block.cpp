@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include "model/fused_ops.h"
 #include "model/wan_ops.h"
 
 namespace tmd::model {
@@ -31,11 +32,6 @@ at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
   return x.view({x.size(0), x.size(1), x.size(2) / config.head_dim, config.head_dim});
 }
 
-// Rows that a matrix product reads: of all tensor ranks, in the type of its weights.
-at::Tensor product_input(const LinearWeights& linear, const at::Tensor& rows, const TokenExchange& exchange) {
-  return exchange.chunk(rows.to(linear.weight.scalar_type()));
-}
-
 // The Linear at the end of a sub-layer: each tensor rank has a part of its input features.
 at::Tensor apply_row_parallel(const LinearWeights& linear, const at::Tensor& x,
                               const TokenExchange& exchange) {
@@ -43,26 +39,21 @@ at::Tensor apply_row_parallel(const LinearWeights& linear, const at::Tensor& x,
   return exchange.sum_to_rows(at::linear(x, linear.weight)) + linear.bias;
 }
 
-// RMSNorm of queries and keys over the channels of all tensor ranks, which share one sum (Wan 7.3).
-std::pair<at::Tensor, at::Tensor> norm_q_k(const AttentionWeights& w, const WanConfig& config,
-                                           const at::Tensor& q, const at::Tensor& k, at::ScalarType stream,
-                                           const TokenExchange& exchange) {
-  if (exchange.tensor_ranks() == 1) {
-    return {rms_norm(q, w.norm_q, config.epsilon, stream), rms_norm(k, w.norm_k, config.epsilon, stream)};
-  }
-  const at::Tensor own = at::cat({square_sums(q), square_sums(k)}, 1);
-  const at::Tensor means = exchange.sum_over_tensor(own) / static_cast<double>(config.width());
-  const std::vector<at::Tensor> of = means.split_with_sizes({q.size(1), k.size(1)}, 1);
-  return {rms_norm(q, of[0], w.norm_q, config.epsilon, stream),
-          rms_norm(k, of[1], w.norm_k, config.epsilon, stream)};
+// Over the channels of all tensor ranks (Wan 7.3).
+RmsNormOptions norm_options(const WanConfig& config, at::ScalarType type, at::ScalarType stream,
+                            const TokenExchange& exchange) {
+  RmsNormOptions options{.epsilon = config.epsilon, .type = type, .stream = stream};
+  if (exchange.tensor_ranks() == 1) return options;
+  options.full_width = config.width();
+  options.sum_over_ranks = [exchange](at::Tensor& sums) { exchange.sum_over_tensor(sums); };
+  return options;
 }
 
 // Attention between all tokens of the heads that are this rank's then, [B, N, heads, head_dim] each.
 at::Tensor attend_over_tokens(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const TokenExchange& exchange) {
   if (exchange.sequence_ranks() == 1 && exchange.tensor_ranks() == 1) return attention(q, k, v);
-  const at::ScalarType type = v.scalar_type();
-  const at::Tensor tokens = exchange.all_tokens(at::cat({q.to(type), k.to(type), v}, 0));
+  const at::Tensor tokens = exchange.all_tokens(at::cat({q, k, v}, 0));
   const std::vector<at::Tensor> qkv = tokens.chunk(3, 0);
   const at::Tensor out = attention(qkv[0], qkv[1], qkv[2]);  // [B, N, heads * head_dim]
   const at::Tensor heads = out.view({out.size(0), out.size(1), tokens.size(2), tokens.size(3)});
@@ -71,12 +62,13 @@ at::Tensor attend_over_tokens(const at::Tensor& q, const at::Tensor& k, const at
 
 at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& rows,
                           const at::Tensor& rotations, at::ScalarType stream, const TokenExchange& exchange) {
-  const at::Tensor x = product_input(w.q, rows, exchange);
-  const auto [q, k] = norm_q_k(w, config, apply(w.q, x), apply(w.k, x), stream, exchange);
+  const at::Tensor x = exchange.chunk(rows);
   const at::Tensor v = apply(w.v, x);
+  const RmsNormOptions norm = norm_options(config, v.scalar_type(), stream, exchange);
+  const at::Tensor q = rms_norm_rope(apply(w.q, x), w.norm_q, rotations, norm);
+  const at::Tensor k = rms_norm_rope(apply(w.k, x), w.norm_k, rotations, norm);
   const at::Tensor out =
-      attend_over_tokens(apply_rope(split_heads(q, config), rotations),
-                         apply_rope(split_heads(k, config), rotations), split_heads(v, config), exchange);
+      attend_over_tokens(split_heads(q, config), split_heads(k, config), split_heads(v, config), exchange);
   return apply_row_parallel(w.o, out, exchange);
 }
 
@@ -84,16 +76,17 @@ at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, co
 // text, so queries need no other rank's.
 at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, const at::Tensor& rows,
                            const at::Tensor& context, at::ScalarType stream, const TokenExchange& exchange) {
-  const at::Tensor x = product_input(w.q, rows, exchange);
-  const auto [q, k] = norm_q_k(w, config, apply(w.q, x), apply(w.k, context), stream, exchange);
+  const at::Tensor x = exchange.chunk(rows);
   const at::Tensor v = apply(w.v, context);
+  const RmsNormOptions norm = norm_options(config, v.scalar_type(), stream, exchange);
+  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, norm);
+  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, norm);
   const at::Tensor out = attention(split_heads(q, config), split_heads(k, config), split_heads(v, config));
   return apply_row_parallel(w.o, out, exchange);
 }
 
 at::Tensor feed_forward(const BlockWeights& block, const at::Tensor& rows, const TokenExchange& exchange) {
-  const at::Tensor hidden =
-      at::gelu(apply(block.ffn_in, product_input(block.ffn_in, rows, exchange)), "tanh");
+  const at::Tensor hidden = gelu_tanh(apply(block.ffn_in, exchange.chunk(rows)));
   return apply_row_parallel(block.ffn_out, hidden, exchange);
 }
 
@@ -125,16 +118,17 @@ at::Tensor block_forward(const BlockWeights& block, const WanConfig& config, con
                          const TokenExchange& exchange, BlockTrace* trace) {
   // rows: shift, scale, gate of the self-attention, then of the feed-forward; [B, 1, D] each
   const std::vector<at::Tensor> mod = (block.modulation + e6).split(1, 1);
-  const at::ScalarType stream = x.scalar_type();
+  const at::ScalarType stream = x.scalar_type(), compute = block.ffn_in.weight.scalar_type();
+  const double epsilon = config.epsilon;
   const at::Tensor self =
-      self_attention(block.self_attn, config, modulated_norm(x, mod[0], mod[1], config.epsilon), rotations,
+      self_attention(block.self_attn, config, modulated_norm(x, mod[0], mod[1], epsilon, compute), rotations,
                      stream, exchange);
   at::Tensor out = add_gated(x, self, mod[2]);
-  const at::Tensor normed =
-      at::layer_norm(wide(out), {config.width()}, block.norm3_weight, block.norm3_bias, config.epsilon);
-  const at::Tensor cross = cross_attention(block.cross_attn, config, normed, context, stream, exchange);
-  out = out + cross;
-  const at::Tensor ffn = feed_forward(block, modulated_norm(out, mod[3], mod[4], config.epsilon), exchange);
+  const at::Tensor cross = cross_attention(
+      block.cross_attn, config, affine_norm(out, block.norm3_weight, block.norm3_bias, epsilon, compute),
+      context, stream, exchange);
+  out = add_wide(out, cross);
+  const at::Tensor ffn = feed_forward(block, modulated_norm(out, mod[3], mod[4], epsilon, compute), exchange);
   if (trace) *trace = {self, cross, ffn};
   return add_gated(out, ffn, mod[5]);
 }

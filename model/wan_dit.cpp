@@ -6,6 +6,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
+#include "model/fused_ops.h"
 #include "model/wan_ops.h"
 
 namespace tmd::model {
@@ -48,7 +49,7 @@ at::Tensor embed_patches(const EmbedWeights& embed, const at::Tensor& patches) {
 }
 
 at::Tensor embed_text(const EmbedWeights& embed, const at::Tensor& text) {
-  return apply(embed.text_out, at::gelu(apply(embed.text_in, text), "tanh"));
+  return apply(embed.text_out, gelu_tanh(apply(embed.text_in, text)));
 }
 
 at::Tensor embed_time(const LinearWeights& in, const LinearWeights& out, const at::Tensor& sinusoid) {
@@ -63,9 +64,11 @@ at::Tensor head_forward(const HeadWeights& head, const WanConfig& config, const 
                         const at::Tensor& temb) {
   const std::vector<at::Tensor> mod =
       (head.modulation + temb.unsqueeze(1)).split(1, 1);  // shift, scale [B, 1, D]
-  const at::Tensor normed = modulated_norm(x, mod[0], mod[1], config.epsilon);
-  const bool narrow = x.scalar_type() == at::kBFloat16;
-  return apply(narrow ? cast(head.head, at::kBFloat16) : head.head, normed);
+  const LinearWeights projection =
+      x.scalar_type() == at::kBFloat16 ? cast(head.head, at::kBFloat16) : head.head;
+  const at::Tensor normed =
+      modulated_norm(x, mod[0], mod[1], config.epsilon, projection.weight.scalar_type());
+  return apply(projection, normed);
 }
 
 std::vector<sharding::UnitSpec> wan_units(const WanConfig& config) {

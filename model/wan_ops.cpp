@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "base/error.h"
 
@@ -63,34 +64,31 @@ at::Tensor rope_rotations(const TokenGrid& grid, int64_t head_dim, at::ScalarTyp
 
 at::Tensor wide(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; }
 
-at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
-  return at::addcmul(wide(x), wide(y), gate).to(x.scalar_type());
-}
+namespace {
 
-at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations) {
-  const int64_t batch = x.size(0), tokens = x.size(1), heads = x.size(2), head_dim = x.size(3);
-  const at::Tensor pairs = at::view_as_complex(wide(x).reshape({batch, tokens, heads, head_dim / 2, 2}));
-  return at::view_as_real(pairs * rotations.view({1, tokens, 1, head_dim / 2})).reshape(x.sizes());
-}
+// What the CPU's attention keeps and returns, without numbers: ATen has no kernel for it on the meta device.
+class AttentionShapes : public torch::autograd::Function<AttentionShapes> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v) {
+    const at::Tensor out = at::empty_like(q);
+    const at::ScalarType wide_type = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor row_sums = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(wide_type));
+    context->save_for_backward({q, k, v, out, row_sums});
+    return out;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list&) {
+    const auto saved = context->get_saved_variables();
+    return {at::empty_like(saved[0]), at::empty_like(saved[1]), at::empty_like(saved[2])};
+  }
+};
 
-at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                          double epsilon) {
-  return at::addcmul(shift, at::layer_norm(wide(x), {x.size(-1)}, {}, {}, epsilon), 1 + scale);
-}
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::ScalarType type) {
-  return rms_norm(x, wide(x).square().mean(-1, /*keepdim=*/true), weight, epsilon, type);
-}
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& mean_square, const at::Tensor& weight,
-                    double epsilon, at::ScalarType type) {
-  return (wide(x) * at::rsqrt(mean_square + epsilon)).to(type) * weight.to(type);
-}
-
-at::Tensor square_sums(const at::Tensor& x) { return wide(x).square().sum(-1, /*keepdim=*/true); }
+}  // namespace
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const at::ScalarType type = v.scalar_type();
+  if (v.is_meta()) return AttentionShapes::apply(q.to(type), k.to(type), v).flatten(2);
   const at::Tensor out = at::scaled_dot_product_attention(
       q.to(type).transpose(1, 2), k.to(type).transpose(1, 2), v.transpose(1, 2));  // [B, heads, N, d]
   return out.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2) * q.size(3)});

@@ -30,30 +30,9 @@ at::Tensor rope_rotations(const TokenGrid& grid, int64_t head_dim, at::ScalarTyp
 /// The same numbers in float32 if they are bfloat16, else `x` itself.
 at::Tensor wide(const at::Tensor& x);
 
-/// x + gate * y, computed wide, in the type of x (Wan 2.5). x, y [B, N, D], gate [B, 1, D].
-at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate);
-
-/// Rotates x [B, N, heads, head_dim] by `rotations` [N, head_dim / 2], in the shape of x (Wan 2.4). The
-/// result is wide.
-at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations);
-
-/// LayerNorm of x [B, N, D] over the last dimension without weights, then x * (1 + scale) + shift (Wan 2.5).
-/// shift, scale: [B, 1, D], wide. Computed, and the result, wide.
-at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                          double epsilon);
-
-/// x / sqrt(mean(x^2) + eps) * weight over the last dimension (all channels, before the head split; Wan 2.6).
-/// x [B, N, D], weight [D]. Normalised wide; multiplied by the weight in `type`, which is that of the result.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon, at::ScalarType type);
-/// The same where x is a part of the channels: `mean_square` [B, N, 1], wide, is that of all of them
-/// (Wan 7.3).
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& mean_square, const at::Tensor& weight,
-                    double epsilon, at::ScalarType type);
-/// Sum of x^2 over the last dimension, [B, N, 1], wide.
-at::Tensor square_sums(const at::Tensor& x);
-
 /// softmax(q k^T / sqrt(head_dim)) v without mask (Wan 2.6). q [B, N, heads, head_dim], k and v
-/// [B, S, heads, head_dim]; returns [B, N, heads * head_dim]. Computed in the type of v.
+/// [B, S, heads, head_dim]; returns [B, N, heads * head_dim]. Computed in the type of v. On the meta device:
+/// shapes.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 }  // namespace tmd::model

@@ -1,36 +1,47 @@
 #include "sharding/adamw.h"
 
+#include <algorithm>
 #include <cmath>
+#include <deque>
+#include <numeric>
 
 #include <ATen/ATen.h>
-#include <ATen/Dispatch.h>
 
 #include "comm/agree.h"
+#include "sharding/adamw_kernels.h"
+#include "sharding/cpu_kernels.h"
 
 namespace tmd::sharding {
 namespace {
 
-struct StepFactors {
-  double decay;         // 1 - lr * weight_decay
-  double step_size;     // lr / (1 - beta1^t)
-  double second_scale;  // 1 / sqrt(1 - beta2^t)
+// Elements of a shard that one task works on: a quarter of a megabyte of each tensor in float32.
+constexpr int64_t kPiece = 1 << 16;
+
+const AdamWKernels& kernels() {
+  return kernels_for_this_cpu(plain::kAdamWKernels, avx2::kAdamWKernels, avx512::kAdamWKernels);
+}
+
+// Where element `at` of a flat tensor lies.
+void* element(const at::Tensor& flat, int64_t at) {
+  return static_cast<char*>(flat.data_ptr()) + at * static_cast<int64_t>(flat.element_size());
+}
+
+struct Piece {
+  AdamWRange range;
+  const AdamWFactors* factors;
 };
 
-template <class T>
-void step_segment(T* weight, T* first, T* second, const T* gradient, int64_t n, const AdamWOptions& options,
-                  const StepFactors& factors, double gradient_scale) {
-  const T scale = static_cast<T>(gradient_scale), beta1 = static_cast<T>(options.beta1),
-          beta2 = static_cast<T>(options.beta2), one_minus_beta1 = static_cast<T>(1 - options.beta1),
-          one_minus_beta2 = static_cast<T>(1 - options.beta2), epsilon = static_cast<T>(options.epsilon),
-          decay = static_cast<T>(factors.decay), step_size = static_cast<T>(factors.step_size),
-          second_scale = static_cast<T>(factors.second_scale);
-  for (int64_t i = 0; i < n; ++i) {
-    const T g = gradient[i] * scale;
-    first[i] = beta1 * first[i] + one_minus_beta1 * g;
-    second[i] = beta2 * second[i] + one_minus_beta2 * g * g;
-    const T denominator = std::sqrt(second[i]) * second_scale + epsilon;
-    weight[i] = weight[i] * decay - step_size * first[i] / denominator;
-  }
+AdamWFactors factors_of(const ParamSpec& param, const AdamWOptions& options, double gradient_scale, double t,
+                        double average_decay) {
+  const double lr = options.lr * param.lr_multiplier;
+  return {.gradient_scale = gradient_scale,
+          .beta1 = options.beta1,
+          .beta2 = options.beta2,
+          .epsilon = options.epsilon,
+          .decay = param.weight_decay ? 1 - lr * options.weight_decay : 1.0,
+          .step_size = lr / (1 - std::pow(options.beta1, t)),
+          .second_scale = 1 / std::sqrt(1 - std::pow(options.beta2, t)),
+          .average_decay = average_decay};
 }
 
 }  // namespace
@@ -42,39 +53,54 @@ AdamW::AdamW(ShardedNetwork& network) : network_(network) {
   }
 }
 
-void AdamW::step(const AdamWOptions& options, double gradient_scale) {
+void AdamW::step(const AdamWOptions& options, double gradient_scale, ExponentialAverage* average,
+                 double average_decay) {
   ++steps_;
-  const double t = static_cast<double>(steps_);
+  std::deque<AdamWFactors> factors;  // one for each segment, in one place
+  std::vector<Piece> pieces;
   for (int unit = 0; unit < network_.units(); ++unit) {
-    UnitShard& shard = network_.shard(unit);
+    const UnitShard& shard = network_.shard(unit);
     for (const ShardSegment& segment : shard.segments) {
-      const ParamSpec& param = network_.spec(unit).params[segment.param];
-      const double lr = options.lr * param.lr_multiplier;
-      const StepFactors factors{.decay = param.weight_decay ? 1 - lr * options.weight_decay : 1.0,
-                                .step_size = lr / (1 - std::pow(options.beta1, t)),
-                                .second_scale = 1 / std::sqrt(1 - std::pow(options.beta2, t))};
-      AT_DISPATCH_FLOATING_TYPES(network_.wide_type(), "adamw", [&] {
-        const int64_t at = segment.shard_offset;
-        step_segment(shard.master.data_ptr<scalar_t>() + at, first_[unit].data_ptr<scalar_t>() + at,
-                     second_[unit].data_ptr<scalar_t>() + at, shard.gradient.data_ptr<scalar_t>() + at,
-                     segment.slice.elements(), options, factors, gradient_scale);
-      });
-    }
-  }
-}
-
-// Elements whose squares are summed in the gradient's own type; pieces are added in double.
-constexpr int64_t kNormPiece = 1 << 16;
-
-double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
-  double sum = 0;
-  for (const ShardedNetwork* network : networks) {
-    for (int unit = 0; unit < network->units(); ++unit) {
-      for (const at::Tensor& piece : network->shard(unit).gradient.split(kNormPiece)) {
-        sum += at::dot(piece, piece).item<double>();
+      factors.push_back(factors_of(network_.spec(unit).params[segment.param], options, gradient_scale,
+                                   static_cast<double>(steps_), average_decay));
+      for (int64_t done = 0; done < segment.slice.elements(); done += kPiece) {
+        const int64_t at = segment.shard_offset + done;
+        pieces.push_back({{.is_double = network_.wide_type() == at::kDouble,
+                           .n = std::min(kPiece, segment.slice.elements() - done),
+                           .weight = element(shard.master, at),
+                           .first = element(first_[unit], at),
+                           .second = element(second_[unit], at),
+                           .gradient = element(shard.gradient, at),
+                           .average = average ? element(average->shard(unit), at) : nullptr},
+                          &factors.back()});
       }
     }
   }
+  run_tasks(static_cast<int64_t>(pieces.size()), kPiece,
+            [&](int64_t i) { kernels().step(pieces[i].range, *pieces[i].factors); });
+}
+
+double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
+  struct Range {
+    bool is_double;
+    const void* begin;
+    int64_t n;
+  };
+  std::vector<Range> ranges;
+  for (const ShardedNetwork* network : networks) {
+    for (int unit = 0; unit < network->units(); ++unit) {
+      const at::Tensor& gradient = network->shard(unit).gradient;
+      for (int64_t at = 0; at < gradient.numel(); at += kPiece) {
+        ranges.push_back({gradient.scalar_type() == at::kDouble, element(gradient, at),
+                          std::min(kPiece, gradient.numel() - at)});
+      }
+    }
+  }
+  std::vector<double> sums(ranges.size());
+  run_tasks(static_cast<int64_t>(ranges.size()), kPiece, [&](int64_t i) {
+    sums[i] = kernels().sum_of_squares(ranges[i].is_double, ranges[i].begin, ranges[i].n);
+  });
+  double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
   comm::sum(networks.front()->mesh().copy_group(), std::span<double>(&sum, 1));
   return std::sqrt(sum);
 }
@@ -86,12 +112,6 @@ double clip_factor(double norm, double limit) {
 
 ExponentialAverage::ExponentialAverage(const ShardedNetwork& network) {
   for (int unit = 0; unit < network.units(); ++unit) shards_.push_back(network.shard(unit).master.clone());
-}
-
-void ExponentialAverage::update(const ShardedNetwork& network, double decay) {
-  for (int unit = 0; unit < network.units(); ++unit) {
-    shards_[unit].mul_(decay).add_(network.shard(unit).master, 1 - decay);
-  }
 }
 
 void ExponentialAverage::swap(ShardedNetwork& network) {

@@ -17,6 +17,8 @@ struct AdamWOptions {
   double weight_decay = 0.01;  ///< decoupled; not applied to parameters whose spec says so
 };
 
+class ExponentialAverage;
+
 /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on the shards of one network. Moments have the type
 /// of the masters. Per parameter, the spec's learning-rate multiplier and decay switch apply.
 /// No communication.
@@ -29,8 +31,12 @@ class AdamW {
   /// One step with the gradient shards g times `gradient_scale` (the clip factor), t counting steps from 1:
   ///   m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2
   ///   w <- w (1 - lr decay) - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + epsilon)
-  /// The gradients are not cleared.
-  void step(const AdamWOptions& options, double gradient_scale);
+  /// and, when `average` is given, its shards a of the same units:
+  ///   a <- average_decay a + (1 - average_decay) w
+  /// All in one pass over memory, on several threads; their number changes no bit. The gradients are not
+  /// cleared.
+  void step(const AdamWOptions& options, double gradient_scale, ExponentialAverage* average = nullptr,
+            double average_decay = 0);
 
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }              ///< when moments are loaded
@@ -45,8 +51,8 @@ class AdamW {
 
 /// Square root of the sum of squares of all gradients of the networks (trainable, at least one, on one mesh),
 /// every element counted once, the same on every rank once reduce_over_replicas has run. Infinite or NaN when
-/// a gradient is. Squares are added in the gradients' type within pieces of 65536 elements, then in float64.
-/// Collective over: the shard group.
+/// a gradient is. Squares are added in float64, in pieces of 65536 elements that are added in order: the
+/// number of threads changes no bit. Collective over: the shard group.
 double gradient_norm(const std::vector<ShardedNetwork*>& networks);
 
 /// Factor that brings a gradient of `norm` to at most `limit`: min(1, limit / (norm + 1e-6)), as PyTorch's
@@ -54,14 +60,13 @@ double gradient_norm(const std::vector<ShardedNetwork*>& networks);
 /// norm first.
 double clip_factor(double norm, double limit);
 
-/// ema <- decay * ema + (1 - decay) * parameters, shard by shard, in the type of the parameters. The networks
-/// that the functions take are the one it was made of, or one with the same units on the same mesh; none is
-/// kept. No communication.
+/// An average of the parameters over the steps, shard by shard, in their type; AdamW::step updates it. The
+/// networks that the functions take are the one it was made of, or one with the same units on the same mesh;
+/// none is kept. No communication.
 class ExponentialAverage {
  public:
   /// Starts as a copy of the parameters.
   explicit ExponentialAverage(const ShardedNetwork& network);
-  void update(const ShardedNetwork& network, double decay);
   at::Tensor& shard(int unit) { return shards_[unit]; }  ///< [shard_elements]
   /// Exchanges the network's parameters with the average; calling it twice restores both.
   void swap(ShardedNetwork& network);

@@ -148,11 +148,8 @@ at::Tensor TokenExchange::sum_to_rows(const at::Tensor& contribution) const {
       [self](const at::Tensor& g) { return self.gather_rows(*self.tensor_, g); });
 }
 
-at::Tensor TokenExchange::sum_over_tensor(const at::Tensor& x) const {
-  if (!tensor_) return x;
-  const TokenExchange self = *this;
-  const Move move = [self](const at::Tensor& t) { return self.sum(*self.tensor_, t); };
-  return apply(x, move, move);
+void TokenExchange::sum_over_tensor(at::Tensor& x) const {
+  if (tensor_) finish(tensor_->all_reduce(x, comm::ReduceOp::kSum));
 }
 
 // [B, c, Q * h, ...] -> [B, N, h, ...]: slice r of the heads goes to rank r, whose chunks come back in order.

@@ -50,8 +50,9 @@ class TokenExchange {
   at::Tensor chunk(const at::Tensor& rows) const;
   /// Contributions to the chunk -> this rank's rows of their sum. Backward: the chunk. Over: tensor group.
   at::Tensor sum_to_rows(const at::Tensor& contribution) const;
-  /// Sum of `x` in both passes, for per-token sums over channels (Wan 7.3). Over: tensor group.
-  at::Tensor sum_over_tensor(const at::Tensor& x) const;
+  /// Adds `x`, wide, up over the tensor group, in place and without a graph: per-token sums over channels
+  /// (Wan 7.3).
+  void sum_over_tensor(at::Tensor& x) const;
 
   /// [B, chunk, H, ...] -> [B, N, H / sequence, ...]: from a chunk of all heads of this tensor rank to all
   /// tokens of some. Over: sequence group.

@@ -281,8 +281,8 @@ void Trainer::update(Phase phase, const IterationIndex& index, IterationReport& 
                                .beta2 = options.beta2,
                                .epsilon = options.epsilon,
                                .weight_decay = options.weight_decay},
-                              sharding::clip_factor(report.grad_norm[name(role)], limit));
-      if (trained.average) trained.average->update(*trained.network, options.ema);
+                              sharding::clip_factor(report.grad_norm[name(role)], limit),
+                              trained.average.get(), options.ema);
       report.lr[name(role)] = lr;
     }
     trained.network->zero_gradients();

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "model/fused_ops.h"
+
 namespace tmd::model {
 
 TEST(Sinusoid, has_cosines_first_and_the_published_values) {
@@ -34,13 +36,15 @@ TEST(Rope, turns_by_frame_row_and_column) {
 
 TEST(Rope, rotates_adjacent_pairs) {
   const TokenGrid grid{2, 1, 1};
-  const at::Tensor x = at::zeros({1, 2, 1, 6}, at::kDouble);
-  x[0][1][0][0] = 1.0;  // pair 0 of the second frame
+  const at::Tensor x = at::ones({1, 2, 6}, at::kDouble);
+  at::Tensor only_first = at::zeros({6}, at::kDouble);
+  only_first[0] = 1.0;
+  const RmsNormOptions options{.epsilon = 0, .type = at::kDouble, .stream = at::kDouble};
 
-  const at::Tensor y = apply_rope(x, rope_rotations(grid, 6, at::kDouble));
+  const at::Tensor y = rms_norm_rope(x, only_first, rope_rotations(grid, 6, at::kDouble), options);
 
-  EXPECT_NEAR(y[0][1][0][0].item<double>(), std::cos(1.0), 1e-12);
-  EXPECT_NEAR(y[0][1][0][1].item<double>(), std::sin(1.0), 1e-12);
+  EXPECT_NEAR(y[0][1][0].item<double>(), std::cos(1.0), 1e-12);  // pair 0 of the second frame
+  EXPECT_NEAR(y[0][1][1].item<double>(), std::sin(1.0), 1e-12);
 }
 
 TEST(Patches, input_and_output_orders_differ_as_in_wan) {
@@ -58,7 +62,8 @@ TEST(Patches, input_and_output_orders_differ_as_in_wan) {
 TEST(RmsNorm, divides_by_the_root_mean_square_of_all_channels) {
   const at::Tensor x = at::tensor({3.0, 4.0}, at::kDouble).view({1, 1, 2});
 
-  const at::Tensor y = rms_norm(x, at::tensor({1.0, 2.0}, at::kDouble), 0, at::kDouble);
+  const at::Tensor y = rms_norm(x, at::tensor({1.0, 2.0}, at::kDouble),
+                                {.epsilon = 0, .type = at::kDouble, .stream = at::kDouble});
 
   const double rms = std::sqrt(12.5);
   EXPECT_NEAR(y[0][0][0].item<double>(), 3 / rms, 1e-12);

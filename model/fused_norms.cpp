@@ -1,0 +1,220 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
+
+#include "base/error.h"
+#include "model/fused_ops.h"
+#include "model/fused_rows.h"
+
+namespace tmd::model {
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// x [B, N, D]; scale and shift [B, 1, D] or [D]; `one` is added to the scale.
+class LayerNorm : public Function<LayerNorm> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& scale_in,
+                            const at::Tensor& shift_in, double one, double epsilon, at::ScalarType type) {
+    const at::Tensor x = x_in.contiguous(), scale = scale_in.contiguous(), shift = shift_in.contiguous();
+    const at::ScalarType wide = compute_type(x.scalar_type());
+    const at::Tensor y = empty_beside(x, x.sizes(), type);
+    const at::Tensor mean = empty_beside(x, {x.size(0), x.size(1)}, wide), deviation = at::empty_like(mean);
+    NormCall call = call_of(x, scale, mean, deviation, one, type);
+    call.epsilon = epsilon;
+    call.shift = shift.const_data_ptr();
+    call.y = y.mutable_data_ptr();
+    TokenPieces(x).run(
+        [&](int64_t, int64_t begin, int64_t end) { fused_kernels().norm_forward(call, begin, end); });
+    context->save_for_backward({x, scale, mean, deviation});
+    context->saved_data["one"] = one;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &scale = saved[1], dy = gradients[0].contiguous();
+    const bool wants_x = context->needs_input_grad(0);
+    const bool wants_scale = context->needs_input_grad(1), wants_shift = context->needs_input_grad(2);
+    const int64_t width = x.size(2);
+    const TokenPieces pieces(x);
+    const at::Tensor dx = wants_x ? at::empty_like(x) : at::Tensor();
+    const at::Tensor columns = wants_scale || wants_shift ? pieces.columns(2 * width) : at::Tensor();
+    NormCall call =
+        call_of(x, scale, saved[2], saved[3], context->saved_data["one"].toDouble(), dy.scalar_type());
+    call.y_gradient = dy.const_data_ptr();
+    if (wants_x) call.x_gradient = dx.mutable_data_ptr();
+    pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
+      fused_kernels().norm_backward(call, begin, end, row_pointer(columns, piece));
+    });
+    variable_list result(6);
+    result[0] = dx;
+    if (!columns.defined()) return result;
+    const at::Tensor sums = pieces.sum(columns, /*by_sample=*/scale.dim() == 3);
+    if (wants_scale) result[1] = sums.narrow(1, 0, width).reshape(scale.sizes());
+    if (wants_shift) result[2] = sums.narrow(1, width, width).reshape(scale.sizes());
+    return result;
+  }
+
+ private:
+  static NormCall call_of(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& mean,
+                          const at::Tensor& deviation, double one, at::ScalarType y_type) {
+    return {.x_type = element_of(x.scalar_type()),
+            .y_type = element_of(y_type),
+            .width = x.size(2),
+            .tokens = x.size(1),
+            .x = x.const_data_ptr(),
+            .scale = scale.const_data_ptr(),
+            .sample_stride = scale.dim() == 3 ? x.size(2) : 0,
+            .one = one,
+            .mean = mean.mutable_data_ptr(),
+            .deviation = deviation.mutable_data_ptr()};
+  }
+};
+
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift, double one,
+                      double epsilon, at::ScalarType type) {
+  check_operands(x, {scale, shift});
+  const at::ScalarType wide = compute_type(x.scalar_type());
+  ensure(scale.scalar_type() == wide && shift.scalar_type() == wide && compute_type(type) == wide,
+         "weights and modulations of a norm are wide");
+  ensure(scale.sizes() == shift.sizes() && scale.numel() == x.size(2) * (scale.dim() == 3 ? x.size(0) : 1),
+         "weights and modulations of a norm fit its input");
+  return LayerNorm::apply(x, scale, shift, one, epsilon, type);
+}
+
+struct RmsSettings : torch::CustomClassHolder {
+  explicit RmsSettings(const RmsNormOptions& o) : options(o) {}
+  const RmsNormOptions options;
+};
+using RmsSettingsPtr = c10::intrusive_ptr<RmsSettings>;
+
+// x [B, N, D], weight [D], rotations [N, head_dim] or undefined.
+class RmsNorm : public Function<RmsNorm> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& weight_in,
+                            const std::optional<at::Tensor>& angles, const RmsSettingsPtr& settings) {
+    const at::Tensor rotations = angles.value_or(at::Tensor());
+    const RmsNormOptions& options = settings->options;
+    const at::Tensor x = x_in.contiguous();
+    at::Tensor weight = weight_in.contiguous();
+    if (options.stream == at::kBFloat16) weight = weight.to(at::kBFloat16).to(weight.scalar_type());
+    const at::Tensor y = empty_beside(x, x.sizes(), options.type);
+    at::Tensor sums = empty_beside(x, {x.size(0), x.size(1), 1}, compute_type(x.scalar_type()));
+    RmsCall call = call_of(x, weight, rotations, sums, options, options.type);
+    call.y = y.mutable_data_ptr();
+    const TokenPieces pieces(x);
+    const auto sum = [&](int64_t, int64_t begin, int64_t end) { fused_kernels().rms_sums(call, begin, end); };
+    const auto finish = [&](int64_t, int64_t begin, int64_t end) {
+      fused_kernels().rms_forward(call, begin, end);
+    };
+    in_two_halves(pieces, sum, finish, options.sum_over_ranks, sums);
+    context->save_for_backward({x, weight, rotations, sums});
+    context->saved_data["settings"] = c10::IValue::make_capsule(settings);
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto settings =
+        c10::static_intrusive_pointer_cast<RmsSettings>(context->saved_data["settings"].toCapsule());
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &sums = saved[3], dy = gradients[0].contiguous();
+    const bool wants_x = context->needs_input_grad(0), wants_weight = context->needs_input_grad(1);
+    const TokenPieces pieces(x);
+    const at::Tensor dx = wants_x ? at::empty_like(x) : at::Tensor();
+    const at::Tensor columns = wants_weight ? pieces.columns(x.size(2)) : at::Tensor();
+    at::Tensor products = wants_x ? at::empty_like(sums) : at::Tensor();
+    RmsCall call = call_of(x, weight, saved[2], sums, settings->options, dy.scalar_type());
+    call.y_gradient = dy.const_data_ptr();
+    if (wants_x) {
+      call.products = products.mutable_data_ptr();
+      call.x_gradient = dx.mutable_data_ptr();
+    }
+    const auto sum = [&](int64_t, int64_t begin, int64_t end) {
+      if (wants_x) fused_kernels().rms_products(call, begin, end);
+    };
+    const auto finish = [&](int64_t piece, int64_t begin, int64_t end) {
+      fused_kernels().rms_backward(call, begin, end, row_pointer(columns, piece));
+    };
+    in_two_halves(pieces, sum, finish, wants_x ? settings->options.sum_over_ranks : nullptr, products);
+    const at::Tensor dw =
+        wants_weight ? pieces.sum(columns, /*by_sample=*/false).view(weight.sizes()) : at::Tensor();
+    return {dx, dw, at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  using Work = std::function<void(int64_t, int64_t, int64_t)>;
+
+  // Piece by piece, while the rows are in the cache; with sums over ranks in between, pass by pass.
+  static void in_two_halves(const TokenPieces& pieces, const Work& sum, const Work& finish,
+                            const SumOverRanks& sum_over_ranks, at::Tensor& sums) {
+    if (sum_over_ranks) {
+      pieces.run(sum);
+      sum_over_ranks(sums);
+      pieces.run(finish);
+      return;
+    }
+    pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
+      sum(piece, begin, end);
+      finish(piece, begin, end);
+    });
+  }
+
+  static RmsCall call_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rotations,
+                         const at::Tensor& sums, const RmsNormOptions& options, at::ScalarType y_type) {
+    return {.x_type = element_of(x.scalar_type()),
+            .y_type = element_of(y_type),
+            .rounds = options.stream == at::kBFloat16,
+            .width = x.size(2),
+            .tokens = x.size(1),
+            .head_dim = rotations.defined() ? rotations.size(1) : 0,
+            .x = x.const_data_ptr(),
+            .weight = weight.const_data_ptr(),
+            .rotations = rotations.defined() ? rotations.const_data_ptr() : nullptr,
+            .sums = sums.mutable_data_ptr(),
+            .full_width = static_cast<double>(options.full_width > 0 ? options.full_width : x.size(2)),
+            .epsilon = options.epsilon};
+  }
+};
+
+at::Tensor rms_norm_with(const at::Tensor& x, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& rotations, const RmsNormOptions& options) {
+  check_operands(x, {weight, rotations.value_or(at::Tensor())});
+  const at::ScalarType wide = compute_type(x.scalar_type());
+  ensure(weight.scalar_type() == wide && compute_type(options.type) == wide &&
+             (options.stream == at::kBFloat16 ? wide == at::kFloat : options.stream == wide),
+         "the weight of a norm is wide");
+  ensure(weight.dim() == 1 && weight.size(0) == x.size(2), "the weight of a norm fits its input");
+  return RmsNorm::apply(x, weight, rotations, c10::make_intrusive<RmsSettings>(options));
+}
+
+}  // namespace
+
+at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                          double epsilon, at::ScalarType type) {
+  return layer_norm(x, scale, shift, /*one=*/1, epsilon, type);
+}
+
+at::Tensor affine_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon,
+                       at::ScalarType type) {
+  return layer_norm(x, weight, bias, /*one=*/0, epsilon, type);
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options) {
+  return rms_norm_with(x, weight, std::nullopt, options);
+}
+
+at::Tensor rms_norm_rope(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rotations,
+                         const RmsNormOptions& options) {
+  const at::Tensor angles = at::view_as_real(rotations.contiguous()).flatten(1);  // cosine, sine, cosine, ...
+  const int64_t head_dim = angles.size(1);
+  ensure(angles.size(0) == x.size(1) && x.size(2) % head_dim == 0 && head_dim <= kMaxHeadDim,
+         "rotations fit the tokens and the heads");
+  ensure(angles.scalar_type() == compute_type(x.scalar_type()), "rotations are wide");
+  return rms_norm_with(x, weight, angles, options);
+}
+
+}  // namespace tmd::model
