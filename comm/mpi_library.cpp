@@ -27,6 +27,17 @@ int class_of(int code) {
   return error_class;
 }
 
+// Collective over: `comm`.
+int ranks_on_this_node(MPI_Comm comm, int rank) {
+  MPI_Comm node = MPI_COMM_NULL;
+  int ranks = 0;
+  mpi_check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node),
+            "MPI_Comm_split_type");
+  mpi_check(MPI_Comm_size(node, &ranks), "MPI_Comm_size");
+  mpi_check(MPI_Comm_free(&node), "MPI_Comm_free");
+  return ranks;
+}
+
 }  // namespace
 
 void mpi_initialize() {
@@ -57,6 +68,7 @@ MpiGroup::MpiGroup(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) 
   mpi_check(MPI_Comm_set_errhandler(handle_->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   mpi_check(MPI_Comm_rank(handle_->comm, &rank_), "MPI_Comm_rank");
   mpi_check(MPI_Comm_size(handle_->comm, &size_), "MPI_Comm_size");
+  is_on_one_node_ = size_ == ranks_on_this_node(handle_->comm, rank_);
 }
 
 MpiGroup::~MpiGroup() = default;

@@ -37,6 +37,8 @@ class MpiGroup {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  /// Whether all ranks of the group run on one node (MPI_COMM_TYPE_SHARED).
+  bool is_on_one_node() const { return is_on_one_node_; }
 
   /// The group of the ranks with the same color, ordered by key and then rank; none where `color` is
   /// negative. Blocks in the library until all ranks have called it. Collective over: this group.
@@ -55,6 +57,7 @@ class MpiGroup {
   std::unique_ptr<Handle> handle_;
   int rank_ = 0;
   int size_ = 0;
+  bool is_on_one_node_ = false;
 };
 
 /// Told when one of its requests is complete, or has failed.

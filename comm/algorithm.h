@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+
+namespace tmd::comm {
+
+/// How the collectives of a host communicator move their data. Both reduce in rank order and give the same
+/// bits.
+enum class Algorithm {
+  kMessages,  ///< messages of the MPI library between all pairs of ranks; on any ranks
+  kWindow,    ///< memory that all ranks of the group map (comm/node_window.h); on the ranks of one node
+};
+
+/// "messages", "window".
+const char* name(Algorithm algorithm);
+
+// The choice, measured by `tmd bench comm` (docs/performance.md):
+//
+//   group                     operation                              algorithm
+//   several nodes             all                                    messages
+//   one node                  all_gather, reduce_scatter,            window
+//                             all_reduce, all_to_all, broadcast
+//   one node, no common       all                                    messages
+//   memory, or more ranks
+//   than kMaxWindowRanks
+//   any                       send, recv, barrier                    messages
+
+/// A slot of the window is cut into one piece for each rank: more ranks would make the pieces tiny.
+inline constexpr int kMaxWindowRanks = 256;
+
+/// Tensors up to this size are reduced by gathering them on all ranks: one round of data instead of two.
+inline constexpr size_t kSmallReduceBytes = 32 * 1024;
+
+/// A communicator of the same ranks whose collectives, and those of its groups, all use `algorithm`; none
+/// when the ranks cannot use it. For measurements and tests. Errors: those of Communicator::split; kInternal
+/// for a communicator of another backend. Collective over: `comm`.
+std::unique_ptr<Communicator> with_algorithm(Communicator& comm, Algorithm algorithm,
+                                             const std::string& name);
+
+}  // namespace tmd::comm
