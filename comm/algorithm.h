@@ -20,19 +20,24 @@ enum class Algorithm {
 /// "messages", "window".
 const char* name(Algorithm algorithm);
 
-// The choice, measured by `tmd bench comm` (docs/performance.md):
+// The choice. Measured by `tmd bench comm` on 2, 3 and 4 ranks (docs/performance.md): through the window data
+// is copied twice, but in the cache, in one round and without messages of the library, which copies large
+// ones once, by the kernel.
 //
-//   group                     operation                              algorithm
-//   several nodes             all                                    messages
-//   one node                  all_gather, reduce_scatter,            window
-//                             all_reduce, all_to_all, broadcast
-//   one node, no common       all                                    messages
-//   memory, or more ranks
-//   than kMaxWindowRanks
-//   any                       send, recv, barrier                    messages
+//   group                                      operation                            algorithm
+//   several nodes; one node whose ranks        all                                  messages
+//   share no memory; > kMaxWindowRanks ranks
+//   one node                                   all_gather, reduce_scatter,          window
+//                                              all_reduce, broadcast
+//   one node                                   all_to_all up to kWindowAllToAll     window
+//                                              all_to_all above                     messages
+//   any                                        send, recv, barrier                  messages
 
 /// A slot of the window is cut into one piece for each rank: more ranks would make the pieces tiny.
 inline constexpr int kMaxWindowRanks = 256;
+
+/// Bytes of `input` up to which all_to_all uses the window: above, messages were 0 to 40 % faster.
+inline constexpr size_t kWindowAllToAll = 128 * 1024;
 
 /// Tensors up to this size are reduced by gathering them on all ranks: one round of data instead of two.
 inline constexpr size_t kSmallReduceBytes = 32 * 1024;

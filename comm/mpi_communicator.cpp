@@ -97,7 +97,8 @@ Work MpiCommunicator::all_to_all(const at::Tensor& input, const at::Tensor& outp
   check_all_to_all(*this, input, output);
   auto operation = collective(OperationKind::kAllToAll, input.numel());
   Flow by_messages = all_to_all_flow(*operation, input, output);
-  if (!window_) return start(operation, std::move(by_messages));
+  const bool is_large = input.nbytes() > kWindowAllToAll && forced_ != Algorithm::kWindow;
+  if (!window_ || is_large) return start(operation, std::move(by_messages));
   return start(operation, all_to_all_in_window(*operation, *window_, input, output), std::move(by_messages));
 }
 

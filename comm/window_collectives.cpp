@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include "comm/algorithm.h"
+#include "comm/bulk_copy.h"
 #include "comm/mpi_progress_thread.h"
 #include "comm/parts.h"
 #include "comm/reduction.h"
@@ -118,7 +119,7 @@ Flow run_transfer(MpiOperation& operation, NodeWindow& window, Transfer& transfe
 class GatherTransfer final : public Transfer {
  public:
   GatherTransfer(const NodeWindow& window, const ByteParts& parts, const std::byte* own, std::byte* data)
-      : window_(window), parts_(parts), own_(own), data_(data) {}
+      : window_(window), parts_(parts), whole_(parts.begin(window.size(), 0)), own_(own), data_(data) {}
 
   void put(size_t chunk, std::byte* slot) override {
     const int rank = window_.rank();
@@ -126,16 +127,18 @@ class GatherTransfer final : public Transfer {
     const size_t bytes = parts_.size(rank, chunk);
     std::memcpy(slot, from, bytes);
     std::byte* to = data_ + parts_.begin(rank, chunk);
-    if (from != to) std::memcpy(to, from, bytes);
+    if (from != to) bulk_copy(to, from, bytes, whole_);
   }
   void take(size_t chunk) override {
     for (int rank : ranks_after(window_.rank(), window_.size()))
-      std::memcpy(data_ + parts_.begin(rank, chunk), window_.slot_of(rank, chunk), parts_.size(rank, chunk));
+      bulk_copy(data_ + parts_.begin(rank, chunk), window_.slot_of(rank, chunk), parts_.size(rank, chunk),
+                whole_);
   }
 
  private:
   const NodeWindow& window_;
   ByteParts parts_;
+  size_t whole_;  // bytes of `data`
   const std::byte* own_;
   std::byte* data_;
 };
@@ -249,7 +252,7 @@ class BroadcastTransfer final : public Transfer {
     std::memcpy(slot, data_ + chunk * kSlotBytes, size(chunk));
   }
   void take(size_t chunk) override {
-    std::memcpy(data_ + chunk * kSlotBytes, window_.slot_of(root_, chunk), size(chunk));
+    bulk_copy(data_ + chunk * kSlotBytes, window_.slot_of(root_, chunk), size(chunk), bytes_);
   }
 
  private:
