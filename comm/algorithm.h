@@ -10,14 +10,16 @@
 
 namespace tmd::comm {
 
-/// How the collectives of a host communicator move their data. Both reduce in rank order and give the same
-/// bits.
+/// How the collectives of a host communicator move their data. Messages and window reduce in rank order and
+/// give the same bits.
 enum class Algorithm {
   kMessages,  ///< messages of the MPI library between all pairs of ranks; on any ranks
   kWindow,    ///< memory that all ranks of the group map (comm/node_window.h); on the ranks of one node
+  kLibrary,  ///< the non-blocking collectives of the MPI library; never chosen, to be compared with. They may
+             ///< reduce in another order, and minimum and maximum need not be NaN where an input is
 };
 
-/// "messages", "window".
+/// "messages", "window", "library".
 const char* name(Algorithm algorithm);
 
 // The choice. Measured by `tmd bench comm` on 2, 3 and 4 ranks (docs/performance.md): through the window data

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/arguments.h"
+#include "comm/library_collectives.h"
 #include "comm/mpi_collectives.h"
 #include "comm/reduction.h"
 #include "comm/single_communicator.h"
@@ -18,7 +19,8 @@ namespace tmd::comm {
 MpiCommunicator::MpiCommunicator(MpiProgressThread& thread, std::unique_ptr<MpiGroup> group, std::string name,
                                  std::optional<Algorithm> forced)
     : thread_(thread), group_(std::move(group)), forced_(forced), name_(std::move(name)) {
-  if (group_->is_on_one_node() && group_->size() <= kMaxWindowRanks && forced_ != Algorithm::kMessages)
+  if (group_->is_on_one_node() && group_->size() <= kMaxWindowRanks &&
+      (!forced_ || forced_ == Algorithm::kWindow))
     window_ = std::make_unique<NodeWindow>(group_->rank(), group_->size());
 }
 
@@ -61,6 +63,8 @@ Work MpiCommunicator::start(std::shared_ptr<MpiOperation> operation, Flow by_win
 Work MpiCommunicator::all_gather(const at::Tensor& input, const at::Tensor& output) {
   check_all_gather(*this, input, output);
   auto operation = collective(OperationKind::kAllGather, input.numel());
+  if (forced_ == Algorithm::kLibrary)
+    return start(operation, all_gather_by_library(*operation, input, output));
   Flow by_messages = all_gather_flow(*operation, input, output);
   if (!window_) return start(operation, std::move(by_messages));
   return start(operation, all_gather_in_window(*operation, *window_, input, output), std::move(by_messages));
@@ -70,6 +74,8 @@ Work MpiCommunicator::reduce_scatter(const at::Tensor& input, const at::Tensor& 
   check_reduce_scatter(*this, input, output);
   (void)Reduction(input.scalar_type(), op);  // refused here, not on the progress thread
   auto operation = collective(OperationKind::kReduceScatter, output.numel());
+  if (forced_ == Algorithm::kLibrary)
+    return start(operation, reduce_scatter_by_library(*operation, input, output, op));
   Flow by_messages = reduce_scatter_flow(*operation, input, output, op);
   if (!window_) return start(operation, std::move(by_messages));
   return start(operation, reduce_scatter_in_window(*operation, *window_, input, output, op),
@@ -80,6 +86,7 @@ Work MpiCommunicator::all_reduce(const at::Tensor& tensor, ReduceOp op) {
   check_all_reduce(*this, tensor);
   (void)Reduction(tensor.scalar_type(), op);
   auto operation = collective(OperationKind::kAllReduce, tensor.numel());
+  if (forced_ == Algorithm::kLibrary) return start(operation, all_reduce_by_library(*operation, tensor, op));
   Flow by_messages = all_reduce_flow(*operation, tensor, op);
   if (!window_) return start(operation, std::move(by_messages));
   return start(operation, all_reduce_in_window(*operation, *window_, tensor, op), std::move(by_messages));
@@ -88,6 +95,7 @@ Work MpiCommunicator::all_reduce(const at::Tensor& tensor, ReduceOp op) {
 Work MpiCommunicator::broadcast(const at::Tensor& tensor, int root) {
   check_broadcast(*this, tensor, root);
   auto operation = collective(OperationKind::kBroadcast, tensor.numel(), root);
+  if (forced_ == Algorithm::kLibrary) return start(operation, broadcast_by_library(*operation, tensor, root));
   Flow by_messages = broadcast_flow(*operation, tensor, root);
   if (!window_) return start(operation, std::move(by_messages));
   return start(operation, broadcast_in_window(*operation, *window_, tensor, root), std::move(by_messages));
@@ -96,6 +104,8 @@ Work MpiCommunicator::broadcast(const at::Tensor& tensor, int root) {
 Work MpiCommunicator::all_to_all(const at::Tensor& input, const at::Tensor& output) {
   check_all_to_all(*this, input, output);
   auto operation = collective(OperationKind::kAllToAll, input.numel());
+  if (forced_ == Algorithm::kLibrary)
+    return start(operation, all_to_all_by_library(*operation, input, output));
   Flow by_messages = all_to_all_flow(*operation, input, output);
   const bool is_large = input.nbytes() > kWindowAllToAll && forced_ != Algorithm::kWindow;
   if (!window_ || is_large) return start(operation, std::move(by_messages));
@@ -156,7 +166,17 @@ std::unique_ptr<Communicator> with_algorithm(Communicator& comm, Algorithm algor
   return mpi->with_algorithm(algorithm, name);
 }
 
-const char* name(Algorithm algorithm) { return algorithm == Algorithm::kWindow ? "window" : "messages"; }
+const char* name(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kMessages:
+      return "messages";
+    case Algorithm::kWindow:
+      return "window";
+    case Algorithm::kLibrary:
+      return "library";
+  }
+  return "unknown";
+}
 
 void MpiCommunicator::close() {
   barrier();

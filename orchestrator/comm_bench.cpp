@@ -33,7 +33,8 @@ struct Contender {
 
 std::vector<Contender> contenders(comm::Communicator& world) {
   std::vector<Contender> all;
-  for (comm::Algorithm algorithm : {comm::Algorithm::kMessages, comm::Algorithm::kWindow}) {
+  for (comm::Algorithm algorithm :
+       {comm::Algorithm::kMessages, comm::Algorithm::kWindow, comm::Algorithm::kLibrary}) {
     auto forced = comm::with_algorithm(world, algorithm, comm::name(algorithm));
     if (forced) all.push_back({comm::name(algorithm), std::move(forced)});
   }

@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/publish.h"
 #include "comm/agree.h"
 #include "configs/nearest.h"
@@ -14,6 +16,8 @@
 namespace tmd::orchestrator {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr const char* kHelp =
     R"(tmd bench comm [OPERATION ...] [--largest BYTES] [--repeats N] [--json FILE]
 
@@ -23,6 +27,7 @@ algorithm that these ranks can use:
 
   messages   messages of the MPI library between all pairs of ranks
   window     through memory that the ranks of one node share
+  library    the MPI library's own collectives, for comparison
 
 Algorithms take turns within each of the --repeats (default 9) repeats; shown are the fastest and the median time of the
 slowest rank, and GB/s of 1e9 bytes, defined above the table, beside the rate of a plain memcpy. --json writes the same
@@ -63,11 +68,16 @@ CommBenchPlan parse_plan(const Arguments& arguments) {
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const Arguments arguments("bench", words, {"largest", "repeats", "json"});
-  const CommBench bench = measure_communication(world, parse_plan(arguments));
+  const CommBenchPlan plan = parse_plan(arguments);
+  const fs::path file = arguments.value_or("json", "");
+  comm::run_agreed(world, [&] {
+    if (world.rank() == 0 && file.has_parent_path()) create_folders(file.parent_path());
+  });
+  const CommBench bench = measure_communication(world, plan);
   comm::run_agreed(world, [&] {
     if (world.rank() != 0) return;
     std::cout << bench.table();
-    if (arguments.has("json")) publish_file(arguments.required("json"), bench.json().dump(2) + "\n");
+    if (!file.empty()) publish_file(file, bench.json().dump(2) + "\n");
   });
   return 0;
 }
