@@ -8,14 +8,13 @@
 
 #include <ATen/ATen.h>
 
+#include "comm/algorithm.h"
 #include "comm/mpi_progress_thread.h"
+#include "comm/parts.h"
 #include "comm/reduction.h"
 
 namespace tmd::comm {
 namespace {
-
-// Tensors up to this size are reduced by gathering them: one round of messages instead of two.
-constexpr size_t kSmallBytes = 32 * 1024;
 
 // What is copied or summed at once, and what travels as one message of a reduction: large enough for the
 // library's fast path, small enough to be summed while it is in the cache.
@@ -31,25 +30,7 @@ std::byte* mutable_bytes_of(const at::Tensor& tensor) {
   return static_cast<std::byte*>(tensor.mutable_data_ptr());
 }
 
-/// The ranks other than `rank`, each rank beginning with its successor so that not all write to the same one.
-std::vector<int> others(const MpiGroup& group) {
-  std::vector<int> ranks;
-  for (int step = 1; step < group.size(); ++step) ranks.push_back((group.rank() + step) % group.size());
-  return ranks;
-}
-
-/// Elements 0 .. n in one consecutive part for each rank; sizes differ by one at most.
-struct Parts {
-  int64_t elements;
-  int ranks;
-
-  int64_t begin(int rank) const {
-    const int64_t size = elements / ranks;
-    return rank * size + std::min<int64_t>(rank, elements % ranks);
-  }
-  int64_t count(int rank) const { return begin(rank + 1) - begin(rank); }
-  int64_t largest() const { return count(0); }
-};
+std::vector<int> others(const MpiGroup& group) { return ranks_after(group.rank(), group.size()); }
 
 Flow copy(MpiOperation& operation, const std::byte* from, std::byte* to, size_t bytes) {
   if (from == to) co_return;
@@ -201,7 +182,7 @@ Flow reduce_scatter_flow(MpiOperation& operation, at::Tensor input, at::Tensor o
 Flow all_reduce_flow(MpiOperation& operation, at::Tensor tensor, ReduceOp op) {
   const Reduction reduction(tensor.scalar_type(), op);
   std::byte* data = mutable_bytes_of(tensor);
-  if (tensor.nbytes() <= kSmallBytes) {
+  if (tensor.nbytes() <= kSmallReduceBytes) {
     co_await reduce_small(operation, reduction, data, tensor.numel());
     co_return;
   }

@@ -2,6 +2,7 @@
 
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
+#include <limits>
 #include <string>
 
 #include <mpi.h>
@@ -26,6 +27,43 @@ int class_of(int code) {
   MPI_Error_class(code, &error_class);
   return error_class;
 }
+
+// Collective over: `comm`.
+int ranks_on_this_node(MPI_Comm comm, int rank) {
+  MPI_Comm node = MPI_COMM_NULL;
+  int ranks = 0;
+  mpi_check(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node),
+            "MPI_Comm_split_type");
+  mpi_check(MPI_Comm_size(node, &ranks), "MPI_Comm_size");
+  mpi_check(MPI_Comm_free(&node), "MPI_Comm_free");
+  return ranks;
+}
+
+int int_count(size_t count) {
+  ensure(count <= static_cast<size_t>(std::numeric_limits<int>::max()), "the library counts in int");
+  return static_cast<int>(count);
+}
+
+MPI_Datatype datatype_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return MPI_FLOAT;
+    case at::kDouble:
+      return MPI_DOUBLE;
+    case at::kInt:
+      return MPI_INT32_T;
+    case at::kLong:
+      return MPI_INT64_T;
+    default:
+      return MPI_UINT8_T;
+  }
+}
+
+MPI_Op operation_of(ReduceOp op) {
+  return op == ReduceOp::kSum ? MPI_SUM : op == ReduceOp::kMin ? MPI_MIN : MPI_MAX;
+}
+
+const void* or_in_place(const std::byte* input) { return input ? input : MPI_IN_PLACE; }
 
 }  // namespace
 
@@ -57,6 +95,7 @@ MpiGroup::MpiGroup(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) 
   mpi_check(MPI_Comm_set_errhandler(handle_->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   mpi_check(MPI_Comm_rank(handle_->comm, &rank_), "MPI_Comm_rank");
   mpi_check(MPI_Comm_size(handle_->comm, &size_), "MPI_Comm_size");
+  is_on_one_node_ = size_ == ranks_on_this_node(handle_->comm, rank_);
 }
 
 MpiGroup::~MpiGroup() = default;
@@ -76,6 +115,9 @@ std::unique_ptr<MpiGroup> MpiGroup::split(int color, int key) {
 }
 
 void MpiGroup::free() { mpi_check(MPI_Comm_free(&handle_->comm), "MPI_Comm_free"); }
+
+// In the place of the peer of a message.
+constexpr int kAllRanks = -1;
 
 struct MpiRequests::Pending {
   MpiListener* listener;
@@ -116,8 +158,9 @@ std::optional<Error> MpiRequests::Table::failure_of(const Pending& request, int 
   int received = static_cast<int>(request.bytes);
   if (code == MPI_SUCCESS && request.is_receive) MPI_Get_count(&status, MPI_BYTE, &received);
   if (code == MPI_SUCCESS && static_cast<size_t>(received) == request.bytes) return std::nullopt;
-  const std::string what = fmt::format("{} {} bytes {} rank {}", request.is_receive ? "receiving" : "sending",
-                                       request.bytes, request.is_receive ? "from" : "to", request.peer);
+  std::string what = fmt::format("{} {} bytes {} rank {}", request.is_receive ? "receiving" : "sending",
+                                 request.bytes, request.is_receive ? "from" : "to", request.peer);
+  if (request.peer == kAllRanks) what = fmt::format("a collective of the library of {} bytes", request.bytes);
   if (code == MPI_SUCCESS)
     return Error(ErrorKind::kInternal, fmt::format("{}: {} bytes came", what, received));
   if (class_of(code) == MPI_ERR_TRUNCATE)
@@ -132,9 +175,11 @@ size_t MpiRequests::count() const { return table_->requests.size(); }
 
 void MpiRequests::add(int code, const char* call, const Pending& pending) {
   if (code != MPI_SUCCESS) {
-    pending.listener->on_request_done(Error(
-        ErrorKind::kPeerLost,
-        fmt::format("{} of {} bytes with rank {}: {}", call, pending.bytes, pending.peer, text_of(code))));
+    pending.listener->on_request_done(
+        Error(ErrorKind::kPeerLost,
+              fmt::format("{} of {} bytes with {}: {}", call, pending.bytes,
+                          pending.peer == kAllRanks ? "all ranks" : fmt::format("rank {}", pending.peer),
+                          text_of(code))));
     return;
   }
   table_->requests.push_back(table_->made);
@@ -155,6 +200,49 @@ void MpiRequests::receive(const MpiGroup& group, int peer, int tag, std::byte* d
   const int code =
       MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, tag, group.handle_->comm, &table_->made);
   add(code, "MPI_Irecv", {.listener = &listener, .bytes = bytes, .peer = peer, .is_receive = true});
+}
+
+void MpiRequests::all_gather(const MpiGroup& group, const std::byte* input, std::byte* output, size_t bytes,
+                             MpiListener& listener) {
+  const int code = MPI_Iallgather(or_in_place(input), int_count(bytes), MPI_BYTE, output, int_count(bytes),
+                                  MPI_BYTE, group.handle_->comm, &table_->made);
+  add(code, "MPI_Iallgather",
+      {.listener = &listener, .bytes = bytes, .peer = kAllRanks, .is_receive = false});
+}
+
+void MpiRequests::reduce_scatter(const MpiGroup& group, const std::byte* input, std::byte* output,
+                                 size_t elements, at::ScalarType type, ReduceOp op, MpiListener& listener) {
+  const int code = MPI_Ireduce_scatter_block(input, output, int_count(elements), datatype_of(type),
+                                             operation_of(op), group.handle_->comm, &table_->made);
+  add(code, "MPI_Ireduce_scatter_block",
+      {.listener = &listener,
+       .bytes = elements * c10::elementSize(type),
+       .peer = kAllRanks,
+       .is_receive = false});
+}
+
+void MpiRequests::all_reduce(const MpiGroup& group, std::byte* data, size_t elements, at::ScalarType type,
+                             ReduceOp op, MpiListener& listener) {
+  const int code = MPI_Iallreduce(MPI_IN_PLACE, data, int_count(elements), datatype_of(type),
+                                  operation_of(op), group.handle_->comm, &table_->made);
+  add(code, "MPI_Iallreduce",
+      {.listener = &listener,
+       .bytes = elements * c10::elementSize(type),
+       .peer = kAllRanks,
+       .is_receive = false});
+}
+
+void MpiRequests::broadcast(const MpiGroup& group, std::byte* data, size_t bytes, int root,
+                            MpiListener& listener) {
+  const int code = MPI_Ibcast(data, int_count(bytes), MPI_BYTE, root, group.handle_->comm, &table_->made);
+  add(code, "MPI_Ibcast", {.listener = &listener, .bytes = bytes, .peer = kAllRanks, .is_receive = false});
+}
+
+void MpiRequests::all_to_all(const MpiGroup& group, const std::byte* input, std::byte* output, size_t bytes,
+                             MpiListener& listener) {
+  const int code = MPI_Ialltoall(input, int_count(bytes), MPI_BYTE, output, int_count(bytes), MPI_BYTE,
+                                 group.handle_->comm, &table_->made);
+  add(code, "MPI_Ialltoall", {.listener = &listener, .bytes = bytes, .peer = kAllRanks, .is_receive = false});
 }
 
 size_t MpiRequests::poll() {

@@ -6,7 +6,10 @@
 #include <optional>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 #include "base/error.h"
+#include "comm/communicator.h"
 
 // The calls into the MPI library, and nothing else; mpi.h stays in the .cpp.
 // Thread: only the progress thread calls what stands here.
@@ -37,6 +40,8 @@ class MpiGroup {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  /// Whether all ranks of the group run on one node (MPI_COMM_TYPE_SHARED).
+  bool is_on_one_node() const { return is_on_one_node_; }
 
   /// The group of the ranks with the same color, ordered by key and then rank; none where `color` is
   /// negative. Blocks in the library until all ranks have called it. Collective over: this group.
@@ -55,6 +60,7 @@ class MpiGroup {
   std::unique_ptr<Handle> handle_;
   int rank_ = 0;
   int size_ = 0;
+  bool is_on_one_node_ = false;
 };
 
 /// Told when one of its requests is complete, or has failed.
@@ -81,6 +87,19 @@ class MpiRequests {
             MpiListener& listener);
   void receive(const MpiGroup& group, int peer, int tag, std::byte* data, size_t bytes,
                MpiListener& listener);
+
+  // The library's own collectives, without blocking. All ranks of the group start them in the same order.
+  // They are told, and fail, as messages do. Counts are of `type`, of one rank's part where there are parts;
+  // `input` null: in place. Throw kInternal for more than 2^31 - 1 elements.
+  void all_gather(const MpiGroup& group, const std::byte* input, std::byte* output, size_t bytes,
+                  MpiListener& listener);
+  void reduce_scatter(const MpiGroup& group, const std::byte* input, std::byte* output, size_t elements,
+                      at::ScalarType type, ReduceOp op, MpiListener& listener);
+  void all_reduce(const MpiGroup& group, std::byte* data, size_t elements, at::ScalarType type, ReduceOp op,
+                  MpiListener& listener);
+  void broadcast(const MpiGroup& group, std::byte* data, size_t bytes, int root, MpiListener& listener);
+  void all_to_all(const MpiGroup& group, const std::byte* input, std::byte* output, size_t bytes,
+                  MpiListener& listener);
 
   /// Lets the library work and tells the listeners of what is complete. Returns how many requests ended.
   /// Throws kPeerLost when the library itself fails.

@@ -6,6 +6,8 @@
 
 namespace tmd::comm {
 
+MpiRequests& MpiOperation::requests() const { return thread_.requests(); }
+
 void MpiOperation::wait() {
   if (!is_done()) {
     const MpiProgressThread::Waiter waiter(thread_);
@@ -28,7 +30,7 @@ void MpiExchange::send(int peer, const std::byte* data, size_t bytes) {
   do {
     const size_t part = std::min(bytes - offset, MpiRequests::kMaxMessageBytes);
     count_message();
-    operation_.thread_.requests().send(operation_.group_, peer, operation_.tag_, data + offset, part, *this);
+    operation_.requests().send(operation_.group_, peer, operation_.tag_, data + offset, part, *this);
     offset += part;
   } while (offset < bytes);
 }
@@ -38,8 +40,7 @@ void MpiExchange::receive(int peer, std::byte* data, size_t bytes) {
   do {
     const size_t part = std::min(bytes - offset, MpiRequests::kMaxMessageBytes);
     count_message();
-    operation_.thread_.requests().receive(operation_.group_, peer, operation_.tag_, data + offset, part,
-                                          *this);
+    operation_.requests().receive(operation_.group_, peer, operation_.tag_, data + offset, part, *this);
     offset += part;
   } while (offset < bytes);
 }

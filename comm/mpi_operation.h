@@ -31,6 +31,7 @@ class MpiOperation final : public Operation {
 
   MpiProgressThread& thread() const { return thread_; }
   MpiGroup& group() const { return group_; }
+  MpiRequests& requests() const;
   int tag() const { return tag_; }
   uint64_t journal_entry() const { return journal_entry_; }
 
@@ -74,6 +75,10 @@ class MpiExchange final : private MpiListener {
   void send(int peer, const std::byte* data, size_t bytes);
   void receive(int peer, std::byte* data, size_t bytes);
 
+  /// Posts something else that counts as a message: `post(MpiRequests&, const MpiGroup&, MpiListener&)`.
+  template <class Post>
+  void post(const Post& post_request);
+
   bool await_ready() const {
     return (operation_.has_failed_ ? operation_.unfinished_messages_ : unfinished_) == 0;
   }
@@ -87,5 +92,11 @@ class MpiExchange final : private MpiListener {
   MpiOperation& operation_;
   size_t unfinished_ = 0;
 };
+
+template <class Post>
+void MpiExchange::post(const Post& post_request) {
+  count_message();
+  post_request(operation_.requests(), operation_.group_, static_cast<MpiListener&>(*this));
+}
 
 }  // namespace tmd::comm

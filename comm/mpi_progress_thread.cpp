@@ -79,6 +79,7 @@ void MpiProgressThread::run() {
     initialised_.set_exception(std::current_exception());
     return;
   }
+  random_.seed(static_cast<unsigned>(world_->rank()) + 1);  // other delays on every rank
   initialised_.set_value();
   try {
     loop();
@@ -102,22 +103,27 @@ void MpiProgressThread::loop() {
       if (end == End::kFinalize) return finalize_mpi();
     }
     const bool has_started = start_queued();
+    maybe_delay();
     const bool has_received = requests_.poll() > 0;
+    ask_conditions();
     const bool has_resumed = resume_ready();
     rest(has_started || has_received || has_resumed);
   }
 }
 
 void MpiProgressThread::finalize_mpi() {
-  check(starting_.empty() && ready_.empty() && requests_.count() == 0, ErrorKind::kInternal,
-        fmt::format("MPI cannot be finalized: {} operations are queued and {} messages are under way",
-                    starting_.size(), requests_.count()));
+  check(starting_.empty() && ready_.empty() && watched_.empty() && requests_.count() == 0,
+        ErrorKind::kInternal,
+        fmt::format("MPI cannot be finalized: {} operations are queued, {} messages are under way and {} "
+                    "operations wait for other ranks",
+                    starting_.size(), requests_.count(), watched_.size()));
   mpi_finalize();
 }
 
 bool MpiProgressThread::start_queued() {
   if (starting_.empty()) return false;
   for (Command& command : starting_) {
+    maybe_delay();
     journal_.mark_started(command.operation->journal_entry());
     drive(std::move(command.operation), std::move(command.flow));
   }
@@ -125,12 +131,31 @@ bool MpiProgressThread::start_queued() {
   return true;
 }
 
+// The others keep their order.
+void MpiProgressThread::ask_conditions() {
+  std::erase_if(watched_, [this](const Watched& watched) {
+    if (!watched.condition->holds()) return false;
+    ready_.push_back(watched.flow);
+    return true;
+  });
+}
+
 bool MpiProgressThread::resume_ready() {
   if (ready_.empty()) return false;
   std::swap(ready_, resuming_);
-  for (std::coroutine_handle<> flow : resuming_) flow.resume();
+  for (std::coroutine_handle<> flow : resuming_) {
+    maybe_delay();
+    flow.resume();
+  }
   resuming_.clear();
   return true;
+}
+
+void MpiProgressThread::maybe_delay() {
+  const int64_t longest_us = longest_delay_us_.load(std::memory_order_relaxed);
+  if (longest_us == 0) return;
+  std::uniform_int_distribution<int64_t> delay_us(0, longest_us);
+  std::this_thread::sleep_for(microseconds(delay_us(random_)));
 }
 
 void MpiProgressThread::rest(bool has_moved) {
@@ -147,7 +172,7 @@ void MpiProgressThread::rest(bool has_moved) {
   std::unique_lock lock(mutex_);
   is_resting_ = true;
   const auto has_news = [this] { return has_news_.load(std::memory_order_acquire); };
-  if (requests_.count() == 0) {
+  if (requests_.count() == 0 && watched_.empty()) {
     wake_up_.wait(lock, has_news);
   } else {
     // In proportion to the wait so far: a message is found late by a small part of the time it took.

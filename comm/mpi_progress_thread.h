@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -23,8 +24,9 @@
 namespace tmd::comm {
 
 /// The only thread of the process that calls MPI, from its initialisation to its finalisation. It starts
-/// operations in the order in which they were queued and polls all that are under way; it never blocks for
-/// one of them (except in MpiGroup::split), so a receive that nobody answers holds up nothing else.
+/// operations in the order in which they were queued and polls all that are under way, messages and
+/// conditions alike; it never blocks for one of them (except in MpiGroup::split), so a receive that nobody
+/// answers and a rank that does not come hold up nothing else.
 ///
 /// How often it polls: all the time for a moment after something has happened, then after pauses that grow
 /// with the time for which nothing has, up to a millisecond. It sleeps while there is nothing to poll.
@@ -49,6 +51,10 @@ class MpiProgressThread {
 
   /// Makes the thread abort all processes, before anything else that is queued. Thread: any.
   void request_abort(int code);
+
+  /// For tests: from now on the thread sleeps for a random time up to `longest` before each piece of its
+  /// work; zero ends that. Thread: any.
+  void delay_work(std::chrono::microseconds longest) { longest_delay_us_.store(longest.count()); }
 
   /// All processes; not to be asked for after `take_world`, which gives the group away.
   MpiGroup& world() { return *world_; }
@@ -81,6 +87,25 @@ class MpiProgressThread {
   };
   Yield yield() { return {*this}; }
 
+  /// Something that another process brings about.
+  class Condition {
+   public:
+    /// Asked again and again until it is true; may not throw.
+    virtual bool holds() const = 0;
+
+   protected:
+    ~Condition() = default;
+  };
+  /// `co_await thread.until(condition)`: goes on when the condition holds. It must outlive the wait.
+  struct Until {
+    MpiProgressThread& thread;
+    const Condition& condition;
+    bool await_ready() const { return condition.holds(); }
+    void await_suspend(std::coroutine_handle<> flow) const { thread.watched_.push_back({&condition, flow}); }
+    void await_resume() const {}
+  };
+  Until until(const Condition& condition) { return {*this, condition}; }
+
  private:
   using Clock = std::chrono::steady_clock;
   enum class End { kNone, kLeave, kFinalize };
@@ -88,12 +113,18 @@ class MpiProgressThread {
     std::shared_ptr<MpiOperation> operation;
     Flow flow;
   };
+  struct Watched {
+    const Condition* condition;
+    std::coroutine_handle<> flow;
+  };
 
   void run();
   void loop();
   void finalize_mpi();
   bool start_queued();
+  void ask_conditions();
   bool resume_ready();
+  void maybe_delay();
   void rest(bool has_moved);
   void wake();
   void ask_to_end(End end);
@@ -102,6 +133,7 @@ class MpiProgressThread {
   MpiRequests requests_;
   ScratchPool scratch_;
   std::unique_ptr<MpiGroup> world_;
+  std::vector<Watched> watched_;
   std::vector<std::coroutine_handle<>> ready_;
   std::vector<std::coroutine_handle<>> resuming_;
   std::deque<Command> starting_;  // taken from queue_
@@ -115,6 +147,8 @@ class MpiProgressThread {
   std::optional<int> abort_code_;       // guarded by mutex_
   std::atomic<bool> has_news_ = false;  // one of the above has changed, or a waiter has come
   std::atomic<int> waiters_ = 0;
+  std::atomic<int64_t> longest_delay_us_ = 0;
+  std::minstd_rand random_;  // of the delays
 
   std::promise<void> initialised_;
   std::promise<void> ended_;

@@ -42,6 +42,8 @@ MpiRuntime::~MpiRuntime() {
   }
 }
 
+void MpiRuntime::delay_work(std::chrono::microseconds longest) { thread_->delay_work(longest); }
+
 void MpiRuntime::finalize() {
   ensure(!is_finalized_, "MPI is finalized once");
   world_->close();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,10 @@ class MpiRuntime {
 
   /// Where every operation of this process is entered. Valid as long as this object.
   Journal& journal() { return *journal_; }
+
+  /// For tests: from now on the progress thread sleeps for a random time up to `longest` before each piece of
+  /// its work; zero ends that. Thread: any.
+  void delay_work(std::chrono::microseconds longest);
 
   /// Ends MPI on the good path, after all communicators that were split off have been closed.
   /// Collective over: all processes. Throws kInternal at a second call, and when operations are still under

@@ -29,5 +29,6 @@ extern const Verb kForwardVerb;
 extern const Verb kVaeVerb;
 extern const Verb kDataVerb;
 extern const Verb kInspectVerb;
+extern const Verb kBenchVerb;
 
 }  // namespace tmd::orchestrator

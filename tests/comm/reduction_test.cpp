@@ -58,6 +58,30 @@ TEST(Reduction, output_may_be_an_input) {
   EXPECT_TRUE(b.equal(at::arange(5000, at::kDouble) + 1));
 }
 
+// One to five inputs, lengths around the vector and the block that is worked on, and every input as the
+// output.
+TEST(Reduction, any_number_of_inputs_and_any_length_equals_aten_in_rank_order) {
+  for (int64_t elements : {0, 1, 3, 15, 17, 1023, 1024, 1025, 2500}) {
+    for (size_t count = 1; count <= 5; ++count) {
+      std::vector<at::Tensor> inputs;
+      for (size_t i = 0; i < count; ++i)
+        inputs.push_back((at::arange(elements, at::kFloat) * (0.3f + static_cast<float>(i))).sin() * 1e3f);
+      at::Tensor expected = inputs[0].clone();
+      for (size_t i = 1; i < count; ++i) expected = expected + inputs[i];
+      EXPECT_TRUE(reduced(ReduceOp::kSum, inputs).equal(expected)) << elements << ", " << count;
+      for (size_t out = 0; out < count; ++out) {
+        std::vector<at::Tensor> own;
+        std::vector<const std::byte*> pointers;
+        for (const at::Tensor& input : inputs) own.push_back(input.clone());
+        for (const at::Tensor& input : own) pointers.push_back(bytes(input));
+        Reduction(at::kFloat, ReduceOp::kSum)
+            .apply(pointers, static_cast<std::byte*>(own[out].mutable_data_ptr()), elements);
+        EXPECT_TRUE(own[out].equal(expected)) << elements << ", " << count << ", output " << out;
+      }
+    }
+  }
+}
+
 TEST(Reduction, sums_of_bytes_and_reduced_half_floats_are_refused) {
   EXPECT_THROW(Reduction(at::kByte, ReduceOp::kSum), Error);
   EXPECT_THROW(Reduction(at::kHalf, ReduceOp::kMax), Error);

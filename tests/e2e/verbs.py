@@ -95,5 +95,30 @@ def inspect():
         check("MPI_ABORT" not in tmd("inspect", place.path / "nothing", expect=65), "a lone process prints an abort")
 
 
+def bench():
+    with Workplace() as place:
+        file = place.path / "deep" / "rates.json"
+        output = tmd("bench", "comm", "--largest", 4096, "--repeats", 2, "--json", file, ranks=3)
+        stored = json.loads(file.read_text())
+        check(stored["ranks"] == 3 and stored["memcpy_gb_per_s"]["all"] > 0, f"{stored}")
+        found = {(row["operation"], row["algorithm"], row["bytes"]) for row in stored["rows"]}
+        # 64 bytes to 4096 in steps of 4, rounded down to whole floats of three ranks.
+        sizes = [size // 12 * 12 for size in (64, 256, 1024, 4096)]
+        expected = {(operation, algorithm, size) for size in sizes for algorithm in ("messages", "window", "library")
+                    for operation in ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "broadcast")}
+        check(found == expected | {("send_recv", "messages", size) for size in sizes}, f"other rows: {found ^ expected}")
+        for row in stored["rows"]:
+            check(0 < row["min_s"] <= row["median_s"] and row["gb_per_s"] > 0, f"{row}")
+            check(re.search(rf"{row['operation']} +{row['bytes']} +{row['algorithm']} ", output), f"not in the table: {row}")
+        output = tmd("bench", "comm", "all_reduce", "--largest", 64, "--repeats", 1, ranks=2)
+        check("all_reduce" in output and "all_gather " not in output, f"other operations were measured:\n{output}")
+        check("memcpy" in tmd("bench", "comm", "--repeats", 1), "one rank measures nothing")
+        for words in ([], ["disk"], ["comm", "all_gater"], ["comm", "--largest", 63], ["comm", "--repeats", 0], ["comm", "--size", 1]):
+            tmd("bench", *words, expect=64)
+        check("all_gather" in tmd("bench", "comm", "all_gater", expect=64), "the nearest operation is not named")
+        (place.path / "file").write_text("in the way")
+        tmd("bench", "comm", "--largest", 64, "--repeats", 1, "--json", place.path / "file" / "rates.json", ranks=2, expect=74)
+
+
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (sample, evaluate, data, inspect)}))
+    sys.exit(main({f.__name__: f for f in (sample, evaluate, data, inspect, bench)}))
