@@ -3,11 +3,14 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
 namespace tmd::comm {
+
+class Journal;
 
 enum class ReduceOp { kSum, kMin, kMax };
 
@@ -90,6 +93,14 @@ class Communicator {
   /// then by rank. Blocks. It may outlive this one, and is closed by itself.
   /// Collective over: this communicator.
   virtual std::unique_ptr<Communicator> split(int color, int key, const std::string& name) = 0;
+
+  /// Names what the host does from now on ("critic: fake blocks.3") where the operations of this process are
+  /// entered. Cheap: meant to be called for every unit.
+  virtual void mark(std::string_view position) { (void)position; }
+  /// Where the operations of this process are entered; null: nowhere.
+  virtual Journal* journal() { return nullptr; }
+  /// Ends all processes of the program; the launcher returns `code`. Thread: any.
+  [[noreturn]] virtual void abort(int code) noexcept;
 
   /// Ends the communicator's life on the good path: nothing may be under way (kInternal on several ranks),
   /// and nothing may be called after it. Collective over: this communicator. A communicator that is destroyed

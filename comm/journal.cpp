@@ -17,7 +17,7 @@
 namespace tmd::comm {
 namespace {
 
-constexpr char kMagic[8] = {'t', 'm', 'd', 'j', 'r', 'n', 'l', '1'};
+constexpr char kMagic[8] = {'t', 'm', 'd', 'j', 'r', 'n', 'l', '2'};
 
 int64_t now_ns() {
   using namespace std::chrono;
@@ -52,7 +52,10 @@ struct Journal::Header {
   int64_t pid;
   int64_t rank;
   std::atomic<uint64_t> entered;
+  std::atomic<uint64_t> awaited;
+  std::atomic<int64_t> waiting_since_ns;  // 0 = not
   char phase[40];
+  char host[64];
 };
 
 struct Journal::Record {
@@ -105,6 +108,9 @@ Journal::Journal(size_t capacity) {
   header.capacity = capacity;
   header.pid = ::getpid();
   header.rank = -1;
+  char host[sizeof(header.host)] = {};
+  ::gethostname(host, sizeof(host) - 1);
+  store_text(header.host, host);
 }
 
 Journal::~Journal() = default;
@@ -171,6 +177,18 @@ void Journal::mark_finished(uint64_t sequence) {
   if (Record* record = record_of(sequence)) record->finished_ns.store(now_ns(), std::memory_order_relaxed);
 }
 
+void Journal::mark_waiting(uint64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  Header& header = memory_->header();
+  header.awaited.store(sequence, std::memory_order_relaxed);
+  header.waiting_since_ns.store(sequence == 0 ? 0 : now_ns(), std::memory_order_relaxed);
+}
+
+double Journal::waiting_since_s() const {
+  const std::lock_guard lock(mutex_);
+  return seconds(memory_->header().waiting_since_ns.load(std::memory_order_relaxed));
+}
+
 JournalContent Journal::content() const {
   const std::lock_guard lock(mutex_);
   return parse(memory_->data(), memory_->size_bytes(), "the journal of this process");
@@ -186,7 +204,9 @@ JournalContent Journal::parse(const std::byte* bytes, size_t size_bytes, const s
         fmt::format("{} ({} bytes) is no journal of this version", source, size_bytes));
   JournalContent content{.rank = static_cast<int>(header->rank),
                          .pid = header->pid,
+                         .host = load_text(header->host),
                          .phase = load_text(header->phase),
+                         .awaited = header->awaited.load(std::memory_order_relaxed),
                          .entered = header->entered.load(std::memory_order_acquire),
                          .entries = {}};
   const auto* records = reinterpret_cast<const Record*>(bytes + sizeof(Header));

@@ -44,7 +44,9 @@ struct JournalEntry {
 struct JournalContent {
   int rank = -1;
   int64_t pid = 0;
+  std::string host;                   ///< name of the machine, its first 63 bytes
   std::string phase;                  ///< where the host is now
+  uint64_t awaited = 0;               ///< sequence of the operation that the host is blocked in, 0 = none
   uint64_t entered = 0;               ///< operations since the process began
   std::vector<JournalEntry> entries;  ///< the last ones, oldest first
 };
@@ -73,6 +75,11 @@ class Journal {
                  int tag = -1);
   void mark_started(uint64_t sequence);
   void mark_finished(uint64_t sequence);
+
+  /// The host blocks in operation `sequence` from now on, or, 0, no longer. One thread at a time.
+  void mark_waiting(uint64_t sequence);
+  /// Since when the host has been blocked in one operation, seconds since 1970; 0 = it is not.
+  double waiting_since_s() const;
 
   /// A copy of what the journal holds now.
   JournalContent content() const;

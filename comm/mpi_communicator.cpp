@@ -1,6 +1,9 @@
 #include "comm/mpi_communicator.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
+#include <unistd.h>
 
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
@@ -187,6 +190,16 @@ void MpiCommunicator::close() {
   start(operation, free_flow(*operation)).wait();
   group_.reset();
   window_.reset();
+}
+
+void MpiCommunicator::mark(std::string_view position) { thread_.journal().set_phase(position); }
+
+Journal* MpiCommunicator::journal() { return &thread_.journal(); }
+
+void MpiCommunicator::abort(int code) noexcept {
+  thread_.request_abort(code);
+  std::this_thread::sleep_for(std::chrono::seconds(5));
+  ::_exit(code);
 }
 
 }  // namespace tmd::comm

@@ -46,6 +46,11 @@ class MpiCommunicator final : public Communicator {
   /// Throws kInternal after its barrier when operations are under way, and stays open.
   void close() override;
 
+  void mark(std::string_view position) override;
+  Journal* journal() override;
+  /// A process that the library has not ended after five seconds leaves by itself.
+  [[noreturn]] void abort(int code) noexcept override;
+
   /// As comm::with_algorithm.
   std::unique_ptr<Communicator> with_algorithm(Algorithm algorithm, const std::string& name);
 

@@ -11,7 +11,9 @@ MpiRequests& MpiOperation::requests() const { return thread_.requests(); }
 void MpiOperation::wait() {
   if (!is_done()) {
     const MpiProgressThread::Waiter waiter(thread_);
+    thread_.journal().mark_waiting(journal_entry_);
     state_.wait(kPending, std::memory_order_acquire);
+    thread_.journal().mark_waiting(0);
   }
   if (failure_) throw *failure_;
 }

@@ -129,4 +129,8 @@ std::unique_ptr<Communicator> SingleCommunicator::split(int color, int, const st
 
 void SingleCommunicator::close() { enter(OperationKind::kClose, 0); }
 
+void SingleCommunicator::mark(std::string_view position) {
+  if (journal_) journal_->set_phase(position);
+}
+
 }  // namespace tmd::comm

@@ -37,6 +37,11 @@ struct CheckpointOptions {
   int64_t keep_every = 0;  ///< also keep those whose iteration is a multiple; 0 = none
 };
 
+/// `[watchdog]`
+struct WatchdogOptions {
+  double deadline_s = 1800;  ///< blocked in one operation for longer: the run ends; 0 = never
+};
+
 /// `[sampler]`: how the teacher is sampled for previews, evaluation and `sample`.
 struct SamplerOptions {
   enum class Solver { kEuler, kUniPc } solver = Solver::kEuler;
@@ -72,6 +77,7 @@ struct Config {
   int64_t data_workers = 0;
   DataOptions data;
   CheckpointOptions checkpoint;
+  WatchdogOptions watchdog;
   SamplerOptions sampler;
   PreviewOptions preview;
   DecoderOptions decoder;

@@ -251,6 +251,13 @@ void declare_output(OptionTable& table, Config& c) {
   checkpoint.add("keep_last", &c.checkpoint.keep_last, "newest checkpoints that are kept").min(1);
   checkpoint.add("keep_every", &c.checkpoint.keep_every, "also keep multiples of this iteration; 0 = none")
       .min(0);
+  Section watchdog = table.section("watchdog", "What ends a run that hangs");
+  watchdog
+      .add("deadline_s", &c.watchdog.deadline_s,
+           "seconds that a rank may be blocked in one operation before the run ends with exit code 76 and "
+           "names "
+           "the rank that is late; 0 = never")
+      .min(0);
   Section sampler = table.section("sampler", "How the teacher is sampled");
   sampler.add("solver", &c.sampler.solver,
               {{"euler", SamplerOptions::Solver::kEuler}, {"unipc", SamplerOptions::Solver::kUniPc}},

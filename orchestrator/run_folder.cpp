@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 4> kFolders = {"log", "samples", "checkpoints", "eval"};
+constexpr std::array<std::string_view, 5> kFolders = {"log", "samples", "checkpoints", "eval", "journal"};
 
 void publish_text(const fs::path& path, const std::string& text) {
   publish_file(path, std::as_bytes(std::span(text)));
@@ -73,7 +73,7 @@ void RunFolder::refuse_foreign_folder() const {
   for (const fs::path& entry : entries) {
     const std::string name = entry.filename().string();
     const bool is_made_by_us = std::ranges::find(kFolders, name) != kFolders.end() ||
-                               name == "metrics.jsonl" || name.starts_with("config.ini.tmp-") ||
+                               name == "metrics.jsonl" || name == "verdict.json" || name.starts_with("config.ini.tmp-") ||
                                name.starts_with("env.json");
     is_ours = is_ours && is_made_by_us;
   }
@@ -84,6 +84,7 @@ void RunFolder::refuse_foreign_folder() const {
 }
 
 void RunFolder::publish_config() const {
+  remove_tree(verdict());  // of an earlier start
   publish_text(path_ / "config.ini", resolved_config_);
   publish_text(path_ / "env.json", environment(ranks_).dump(2) + "\n");
 }

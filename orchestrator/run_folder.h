@@ -30,6 +30,8 @@ class RunFolder {
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   std::filesystem::path samples() const { return path_ / "samples"; }
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+  std::filesystem::path journals() const { return path_ / "journal"; }
+  std::filesystem::path verdict() const { return path_ / "verdict.json"; }
 
  private:
   void prepare(const configs::OptionTable& table, const std::vector<std::string>& allowed_changes) const;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "orchestrator/job.h"
 #include "orchestrator/run_folder.h"
+#include "orchestrator/run_watch.h"
 #include "orchestrator/training.h"
 
 namespace tmd::orchestrator {
@@ -27,6 +28,7 @@ void train(comm::Communicator& world, const configs::Config& config, const confi
   Job job(world, config);
   const RunFolder folder(world, request.run, table, request.allowed_changes);
 
+  const auto watchdog = watch_run(world, folder, config.watchdog);
   if (job.is_trainer()) {
     Training training(job, folder, request, table.experiment_hash());
     training.start_or_resume();

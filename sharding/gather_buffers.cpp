@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <ATen/ATen.h>
+#include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -51,6 +52,7 @@ void GatherBuffers::end_phase() {
   }
   expected_ = nullptr;
   in_phase_ = false;
+  phase_.clear();
 }
 
 // Past the first deviation nothing is known about what comes next.
@@ -63,6 +65,13 @@ void GatherBuffers::note(UnitId wanted) {
   log_debug("phase {}: gather {} is not the recorded one", phase_, at);
   ++counts_.deviations;
   expected_ = nullptr;
+}
+
+// Where a rank that stops is found.
+void GatherBuffers::mark(UnitId id) const {
+  const std::string& unit = id.network->spec(id.unit).name;
+  id.network->mesh().world().mark(
+      fmt::format("{}{}{} {}", phase_, in_phase_ ? ": " : "", id.network->name(), unit));
 }
 
 void GatherBuffers::gather_ahead() {
@@ -91,6 +100,7 @@ void GatherBuffers::drop_ahead() {
 const std::vector<at::Tensor>& GatherBuffers::take(UnitId wanted) {
   ensure(!is_taken_, "one unit of the networks that share buffers is gathered at a time");
   note(wanted);
+  mark(wanted);
   ++counts_.uses;
   if (gathers_[current_].holds != wanted) {
     current_ = 1 - current_;

@@ -84,6 +84,7 @@ class GatherBuffers {
   int64_t pass() const { return in_phase_ ? pass_ : -1; }
 
   void note(UnitId wanted);
+  void mark(UnitId id) const;
   void start(UnitId id, GatherSlot& slot);
   void gather_ahead();
   void drop_ahead();

@@ -216,6 +216,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
   networks_.buffers().begin_phase(std::string(method::name(phase)));
   while (static_cast<int64_t>(report.samples.size()) < share) {
     Batch batch;
+    world.mark("data");
     comm::run_agreed(world, [&] { batch = feed.next(); });
     ensure(batch.iteration == index.iteration, "the feed and the trainer are at the same iteration");
     const Losses values = losses(phase, batch, index.iteration);
@@ -266,6 +267,7 @@ double Trainer::base_lr(NetworkRole role) const {
 void Trainer::update(Phase phase, const IterationIndex& index, IterationReport& report) {
   const Stopwatch watch;
   const OptimizerOptions& options = optimizer_options();
+  mesh_.world().mark("optimizer");
   for (NetworkRole role : trained_roles(phase)) {
     const double norm = sharding::gradient_norm({&networks_.network(role)});
     report.grad_norm[name(role)] = norm;

@@ -49,6 +49,7 @@ class CanaryCommunicator final : public comm::Communicator {
     return std::make_unique<CanaryCommunicator>(inner_.split(color, key, name), seed_ + 1);
   }
   void close() override { inner_.close(); }
+  void mark(std::string_view position) override { inner_.mark(position); }
 
  private:
   template <class Run>

@@ -1,0 +1,53 @@
+#include "orchestrator/run_watch.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/publish.h"
+#include "comm/agree.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+constexpr int kLostPeer = static_cast<int>(ErrorKind::kPeerLost);
+
+void write_verdict(const std::filesystem::path& file, const comm::Verdict& verdict) {
+  const nlohmann::json json = {
+      {"exit_code", kLostPeer}, {"late_ranks", verdict.late}, {"text", verdict.text}};
+  try {
+    publish_file(file, json.dump(2) + "\n");
+  } catch (const std::exception& e) {
+    log_error("the verdict cannot be written: {}", e.what());  // it has been printed
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<comm::Watchdog> watch_run(comm::Communicator& world, const RunFolder& folder,
+                                          const configs::WatchdogOptions& options) {
+  if (world.size() == 1 || options.deadline_s == 0) return nullptr;
+  const auto act = [&world, file = folder.verdict(),
+                    deadline = options.deadline_s](const comm::Verdict& verdict) {
+    log_error("no progress for {:.0f} s (exit code {}):\n{}", deadline, kLostPeer, verdict.text);
+    log_error(
+        "hint: start the same command again to go on from the last checkpoint; watchdog.deadline_s sets "
+        "the patience");
+    write_verdict(file, verdict);
+    world.abort(kLostPeer);
+  };
+  std::unique_ptr<comm::Watchdog> watchdog;
+  comm::run_agreed(world, [&] {
+    watchdog = std::make_unique<comm::Watchdog>(*world.journal(),
+                                                comm::Watchdog::Options{.folder = folder.journals(),
+                                                                        .rank = world.rank(),
+                                                                        .ranks = world.size(),
+                                                                        .deadline_s = options.deadline_s},
+                                                act);
+  });
+  return watchdog;
+}
+
+}  // namespace tmd::orchestrator
