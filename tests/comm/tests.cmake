@@ -8,6 +8,7 @@ tmd_test(comm/reduction_test DEPENDS comm)
 tmd_mpi_test(comm/self_check_mpi_test DEPENDS comm)
 tmd_test(comm/single_communicator_test DEPENDS comm)
 tmd_mpi_test(comm/stopped_peer_mpi_test DEPENDS comm)
+tmd_test(comm/watchdog_test DEPENDS comm)
 
 # tmd_ending_test(NAME PROGRAM CODE [WORD]): PROGRAM on three ranks, of which one leaves while the others are blocked;
 # mpirun must end them and return CODE.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Kill -9 of a rank and a new start of the same command: the losses equal those of the unbroken run, bit for bit."""
+import json
 import os
 import pathlib
 import re
@@ -51,6 +52,26 @@ def kill_and_resume():
         check(weights(unbroken) == weights(broken), "weights, moments or averages of the broken run differ")
         samples = [r["samples"] for r in records(unbroken)]
         check(samples == [r["samples"] for r in records(broken)], "the samples of the broken run differ")
+
+
+def stopped_rank_is_named():
+    """A rank that stops without dying: its peers say who, where it is and what they wait for, and end the run."""
+    with Workplace() as place:
+        unbroken, run = place.path / "unbroken", place.path / "run"
+        place.run(3, unbroken, *WORDS)
+        process = place.start(3, run, *WORDS, "--watchdog.deadline_s=3")
+        wait_for_iteration(run, 13, process)
+        victims = ranks_of(process)
+        os.kill(victims[1], signal.SIGSTOP)
+        output, _ = process.communicate(timeout=180)
+        check(process.returncode == 76, f"exit code {process.returncode}:\n{output[-3000:]}")
+        verdict = json.loads((run / "verdict.json").read_text())
+        check(verdict["late_ranks"] == [1] and verdict["exit_code"] == 76, f"verdict {verdict}")
+        check(re.search(r"rank 1 is stopped in phase '\w+", verdict["text"]), f"no phase: {verdict['text']}")
+        check("wait" in verdict["text"] and verdict["text"] in output, f"the verdict was not printed:\n{output[-3000:]}")
+        output = place.run(3, run, *WORDS)
+        check("RESUMED step" in output and not (run / "verdict.json").exists(), f"not resumed:\n{output[-2000:]}")
+        check(losses(unbroken) == losses(run), "the losses after the restart differ")
 
 
 def finished_run_is_left_alone():
@@ -146,7 +167,7 @@ def disk_that_fills_up_stops_nothing_but_the_last_save():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (kill_and_resume, finished_run_is_left_alone, damaged_checkpoint_falls_back,
+    sys.exit(main({f.__name__: f for f in (kill_and_resume, stopped_rank_is_named, finished_run_is_left_alone, damaged_checkpoint_falls_back,
                                            all_checkpoints_damaged_is_no_fresh_start, full_disk_leaves_the_old_checkpoint,
                                            disk_that_is_freed_again_costs_nothing,
                                            disk_that_fills_up_stops_nothing_but_the_last_save)}))

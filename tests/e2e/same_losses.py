@@ -42,6 +42,42 @@ def trainers():
               "the plain error of stage 1 is not logged beside its weighted loss")
 
 
+def axes():
+    """Tokens and heads over ranks, alone, together and with the other axes; kept blocks change no bit."""
+    with Workplace() as place:
+        one = place.path / "one"
+        place.run(1, one, *STAGES)
+        for ranks, words in ((2, ["--mesh.sequence=2"]), (2, ["--mesh.tensor=2"]),
+                             (4, ["--mesh.sequence=2", "--mesh.shard=2"]), (4, ["--mesh.tensor=2", "--mesh.replicate=2"])):
+            run = place.path / "_".join(w.split(".")[1].replace("=", "") for w in words)
+            place.run(ranks, run, *STAGES, *words)
+            compare(records(one), records(run), 1e-5, f"1 rank and {' '.join(words)}")
+        kept, plain = place.path / "kept", place.path / "plain"
+        place.run(2, plain, *STAGES)
+        place.run(2, kept, *STAGES, "--train.keep_blocks=3")
+        check(losses(plain) == losses(kept), "blocks that keep their activations change the bits of the losses")
+
+
+def bfloat16():
+    """bf16 stays near fp32, repeats its bits after a resume, and does not depend on the ranks beyond rounding."""
+    with Workplace() as place:
+        wide, narrow, two, broken = (place.path / name for name in ("wide", "narrow", "two", "broken"))
+        words = [*STAGES, "--train.precision=bf16"]
+        place.run(1, wide, *STAGES)
+        place.run(1, narrow, *words)
+        place.run(2, two, *words)
+        first = [r for r in records(narrow) if r["stage"] == "teacher"]
+        for a, b, c in zip(records(wide), first, records(two)):
+            for name, value in a["loss"].items():
+                check(abs(value - b["loss"][name]) <= 6e-3 * abs(value), f"iteration {a['iteration']}: {value} in fp32, {b['loss'][name]} in bf16")
+                check(abs(c["loss"][name] - b["loss"][name]) <= 6e-3 * abs(value), f"iteration {a['iteration']}: {c['loss'][name]} on two ranks")
+        check(records(wide)[0]["loss"] != first[0]["loss"], "bf16 has the bits of fp32: it is not in use")
+        place.run(2, broken, *words, "--stage2.iterations=3", "--checkpoint.every=50")
+        output = place.run(2, broken, *words, "--allow-change", "stage2.iterations")
+        check("RESUMED step 43" in output, f"not resumed:\n{output[-2000:]}")
+        check(losses(two) == losses(broken), "a resumed run in bf16 has other losses")
+
+
 def data_workers():
     with Workplace() as place:
         runs = {w: place.path / f"workers_{w}" for w in (0, 1, 2)}
@@ -60,4 +96,4 @@ def micro_batches():
 
 
 if __name__ == "__main__":
-    sys.exit(main({"trainers": trainers, "data_workers": data_workers, "micro_batches": micro_batches}))
+    sys.exit(main({"trainers": trainers, "axes": axes, "bfloat16": bfloat16, "data_workers": data_workers, "micro_batches": micro_batches}))

@@ -62,6 +62,13 @@ std::vector<MeshShape> meshes(int64_t ranks) {
   return list;
 }
 
+// Where a case is about more than the numbers of each mesh: every axis alone, and all together.
+std::vector<MeshShape> few_meshes(int64_t ranks) {
+  if (ranks < 4) return meshes(ranks);
+  if (ranks == 4) return {{1, 4, 1, 1}, {1, 1, 2, 2}, {2, 1, 1, 2}, {1, 2, 2, 1}};
+  return {{1, 2, 2, 2}, {2, 1, 2, 2}, {1, 1, 8, 1}};
+}
+
 /// What a pass gives: losses, outputs, gradients; on whole tensors.
 using Results = std::map<std::string, at::Tensor>;
 
@@ -231,9 +238,9 @@ TEST(MeshParity, float32_on_every_mesh_is_one_rank_and_repeats_its_bits) {
   }
 }
 
-TEST(MeshParity, bfloat16_on_every_mesh_is_near_one_rank) {
+TEST(MeshParity, bfloat16_is_near_one_rank) {
   const Results expected = of_one_rank(at::kBFloat16);
-  for (const MeshShape& shape : meshes(test::world().size())) {
+  for (const MeshShape& shape : few_meshes(test::world().size())) {
     sharding::Mesh mesh(shape, test::world());
     {
       Nets nets(mesh, at::kBFloat16);
@@ -244,7 +251,7 @@ TEST(MeshParity, bfloat16_on_every_mesh_is_near_one_rank) {
 }
 
 TEST(MeshParity, kept_blocks_give_the_same_bits) {
-  for (const MeshShape& shape : meshes(test::world().size())) {
+  for (const MeshShape& shape : few_meshes(test::world().size())) {
     sharding::Mesh mesh(shape, test::world());
     {
       Nets plain(mesh, at::kFloat), kept(mesh, at::kFloat, /*keep=*/2);
@@ -257,7 +264,7 @@ TEST(MeshParity, kept_blocks_give_the_same_bits) {
 }
 
 TEST(MeshParity, late_and_early_communication_gives_the_same_bits) {
-  for (const MeshShape& shape : meshes(test::world().size())) {
+  for (const MeshShape& shape : few_meshes(test::world().size())) {
     Results expected;
     {
       sharding::Mesh mesh(shape, test::world());
@@ -328,7 +335,7 @@ TEST(MeshParity, ten_steps_give_the_weights_of_one_rank) {
   };
   test::SingleMesh one;
   const Results expected = train(one.mesh);
-  for (const MeshShape& shape : meshes(test::world().size())) {
+  for (const MeshShape& shape : few_meshes(test::world().size())) {
     sharding::Mesh mesh(shape, test::world());
     expect_near(expected, train(mesh), 1e-4, 1e-4, shape.to_string());
     mesh.close();
