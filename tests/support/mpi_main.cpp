@@ -19,6 +19,13 @@ namespace {
 
 comm::MpiRuntime* the_runtime = nullptr;
 
+// Sanitizers make a program ten times slower.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr std::chrono::seconds kTimeLimit{300};
+#else
+constexpr std::chrono::seconds kTimeLimit{60};
+#endif
+
 /// Ends the program when a case takes too long, saying what each rank communicated last.
 class TimeLimit {
  public:
@@ -28,7 +35,7 @@ class TimeLimit {
     thread_.join();
   }
 
-  void begin(const std::string& name) { set(Clock::now() + std::chrono::seconds(60), name, false); }
+  void begin(const std::string& name) { set(Clock::now() + kTimeLimit, name, false); }
   void end() { set(Clock::time_point::max(), "", false); }
 
  private:
