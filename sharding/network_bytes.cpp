@@ -4,13 +4,17 @@
 
 #include <ATen/ATen.h>
 
+#include "sharding/sharded_network.h"
+
 namespace tmd::sharding {
 
 NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents extents, at::ScalarType type,
                            bool trainable) {
   const bool casts = type == at::kBFloat16;
   const auto narrow = static_cast<int64_t>(at::elementSize(type)), wide = casts ? 4 : narrow;
+  const bool communicates = extents.shards * extents.tensor > 1;
   NetworkBytes bytes;
+  GatherBuffers::Sizes buffers;  // as ShardedNetwork reserves them
   for (const UnitSpec& unit : units) {
     const FlatLayout layout(unit, extents, casts);
     int64_t gathered = 0, own = 0;
@@ -20,7 +24,16 @@ NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents exte
     }
     bytes.kept += trainable ? 2 * layout.shard_elements() * wide : own;
     bytes.largest_unit = std::max(bytes.largest_unit, gathered);
+    const int64_t whole = layout.elements() * wide, shard = layout.shard_elements() * wide;
+    if (communicates || (casts && trainable))
+      buffers.gathered = std::max(buffers.gathered, trainable ? whole : gathered);
+    if (casts && trainable) buffers.staging = std::max(buffers.staging, shard);
+    if (communicates && trainable) {
+      buffers.gradient = std::max(buffers.gradient, whole);
+      buffers.gradient_shard = std::max(buffers.gradient_shard, shard);
+    }
   }
+  bytes.buffers = buffers.gathered + buffers.staging + buffers.gradient + buffers.gradient_shard;
   return bytes;
 }
 

@@ -263,6 +263,17 @@ at::Tensor ShardedNetwork::full_gradient(const std::string& name) {
   return full_of(name, true);
 }
 
+std::vector<at::Tensor> ShardedNetwork::full_gradients(int unit) {
+  ensure(trainable_, "a frozen network has no gradients");
+  buffers_.take();
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> blocks = views(gather_parts(split(shards_[unit].gradient, unit), unit), unit);
+  for (size_t i = 0; i < blocks.size(); ++i)
+    blocks[i] = whole_parameter(unit, static_cast<int>(i), blocks[i]).clone();
+  buffers_.give_back();
+  return blocks;
+}
+
 ShardedNetwork::ExposedTime ShardedNetwork::take_exposed_time() { return std::exchange(exposed_, {}); }
 
 }  // namespace tmd::sharding

@@ -128,6 +128,8 @@ class ShardedNetwork {
   at::Tensor full_parameter(const std::string& name);
   /// The same of its gradient, summed over the copy group; trainable networks only.
   at::Tensor full_gradient(const std::string& name);
+  /// The gradients of all parameters of a unit, in order, gathered at once. As full_gradient.
+  std::vector<at::Tensor> full_gradients(int unit);
 
   /// Seconds that calls have blocked in communication since the last take_exposed_time.
   struct ExposedTime {

@@ -110,7 +110,15 @@ TEST_F(Bfloat16Network, bytes_are_foretold) {
       if (!trainable) {
         for (const at::Tensor& part : shard.parts) kept += static_cast<int64_t>(part.nbytes());
       }
-      EXPECT_EQ(network_bytes(units(), {.shards = test::world().size()}, type, trainable).kept, kept);
+      const NetworkBytes bytes = network_bytes(units(), {.shards = test::world().size()}, type, trainable);
+      EXPECT_EQ(bytes.kept, kept);
+      GatherBuffers own;
+      const ShardedNetwork alone("network", units(), mesh_, type, trainable, own);
+      int64_t buffers = 0;
+      for (const at::Tensor* buffer :
+           {&own.gathered(), &own.staging(), &own.gradient(), &own.gradient_shard()})
+        buffers += buffer->defined() ? static_cast<int64_t>(buffer->nbytes()) : 0;
+      EXPECT_EQ(bytes.buffers, buffers) << type << trainable;
     }
   }
 }
