@@ -9,7 +9,7 @@ namespace tmd {
 
 /// Why a run ends; each kind is one exit code of the program (docs/exit_codes.md).
 enum class ErrorKind : int {
-  kDoesNotFit = 2,    ///< `plan` says that the memory does not suffice
+  kDoesNotFit = 2,    ///< the memory of a host does not suffice
   kDiverged = 3,      ///< non-finite values or an alarm limit
   kUsage = 64,        ///< wrong command line
   kData = 65,         ///< bad input data

@@ -38,6 +38,11 @@ void sync_tree(const fs::path& folder) {
 
 }  // namespace
 
+std::filesystem::path plain_path(const std::filesystem::path& path) {
+  const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
+  return whole.filename().empty() ? whole.parent_path() : whole;
+}
+
 void sync_folder(const fs::path& folder) {
   UniqueHandle<int, -1, close_descriptor> handle(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!handle.is_valid()) check_done(last_failure(), "open the folder " + folder.string());

@@ -7,6 +7,9 @@ namespace tmd {
 
 // Folder operations. All throw kIo that names the paths. What survives a crash is said at each.
 
+/// `path` made absolute, without "." and "..", and without a slash at its end.
+std::filesystem::path plain_path(const std::filesystem::path& path);
+
 /// Makes names that were created, renamed or removed in `folder` durable. Where the file system refuses to
 /// sync folders nothing happens.
 void sync_folder(const std::filesystem::path& folder);

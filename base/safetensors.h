@@ -25,6 +25,11 @@ struct SafetensorsEntry {
   uint64_t end = 0;
 
   uint64_t size_bytes() const { return end - begin; }
+  int64_t elements() const {
+    int64_t count = 1;
+    for (const int64_t extent : shape) count *= extent;
+    return count;
+  }
 };
 
 using SafetensorsMetadata = std::map<std::string, std::string>;

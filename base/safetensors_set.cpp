@@ -8,7 +8,6 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/printable.h"
 #include "base/strict_json.h"
@@ -21,15 +20,6 @@ constexpr uint64_t kLargestIndex = 100'000'000;
 [[noreturn]] void refuse(const std::filesystem::path& index, const std::string& reason) {
   throw Error(ErrorKind::kData, fmt::format("{} is not a correct index: {}", index.string(), reason),
               "take the index and all files from one place");
-}
-
-nlohmann::json read_json(const std::filesystem::path& path) {
-  const File file = File::open_to_read(path);
-  const uint64_t size = file.size_bytes();
-  if (size > kLargestIndex) refuse(path, fmt::format("it has {} bytes; {} are allowed", size, kLargestIndex));
-  std::string text(size, '\0');
-  file.read_at(0, std::as_writable_bytes(std::span(text)));
-  return parse_strict_json(text, path.string());
 }
 
 // Of a file in the same folder. A zero byte would end the name for the operating system.
@@ -75,7 +65,7 @@ SafetensorsSet::SafetensorsSet(const std::filesystem::path& path) : path_(path) 
 }
 
 void SafetensorsSet::read_index() {
-  const nlohmann::json json = read_json(path_);
+  const nlohmann::json json = read_strict_json(path_, kLargestIndex);
   const std::map<std::string, std::string> map = weight_map(json, path_);
   std::set<std::string> names;
   for (const auto& [tensor, file] : map) names.insert(file);

@@ -1,12 +1,14 @@
 #include "base/strict_json.h"
 
 #include <set>
+#include <span>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/printable.h"
 
 namespace tmd {
@@ -69,6 +71,16 @@ nlohmann::json parse_strict_json(std::string_view text, const std::string& where
   } catch (const Json::exception& error) {
     refuse(where, " is not JSON: " + reason_of(error));
   }
+}
+
+nlohmann::json read_strict_json(const std::filesystem::path& path, uint64_t largest_bytes) {
+  const File file = File::open_to_read(path);
+  const uint64_t size = file.size_bytes();
+  if (size > largest_bytes)
+    refuse(path.string(), fmt::format(": it has {} bytes; {} are allowed", size, largest_bytes));
+  std::string text(size, '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text)));
+  return parse_strict_json(text, path.string());
 }
 
 }  // namespace tmd

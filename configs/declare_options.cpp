@@ -262,7 +262,7 @@ void declare_output(OptionTable& table, Config& c) {
   sampler.add("solver", &c.sampler.solver,
               {{"euler", SamplerOptions::Solver::kEuler}, {"unipc", SamplerOptions::Solver::kUniPc}},
               "solver");
-  sampler.add("steps", &c.sampler.steps, "its steps").min(1);
+  sampler.add("steps", &c.sampler.steps, "its steps").min(1).max(10000);
   sampler.add("shift", &c.sampler.shift, "shift of its sigmas").min(1);
   sampler.add("cfg", &c.sampler.cfg, "its guidance scale; 1 = off").min(0);
   sampler.add("grid", &c.sampler.grid,

@@ -26,7 +26,7 @@ std::unique_ptr<Codec> make_codec(const std::string& name) {
   if (name == "points-2d") {
     throw Error(ErrorKind::kData, "codec points-2d has no pictures: its latents are points in the plane");
   }
-  if (name == "wan2.1-vae") {
+  if (name == kWanCodec) {
     throw Error(ErrorKind::kData, "codec wan2.1-vae has no decoder without weights",
                 "name the weights of the Wan VAE or of a small substitute to see pictures");
   }

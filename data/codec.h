@@ -9,6 +9,9 @@
 
 namespace tmd::data {
 
+/// Codec of latents of Wan's VAE.
+inline constexpr const char* kWanCodec = "wan2.1-vae";
+
 /// Turns pictures into latents and back without learned weights. Latents are unnormalised here.
 /// Thread: any; a codec has no state.
 class Codec {

@@ -101,6 +101,23 @@ at::Tensor WanVae::decode(const at::Tensor& z) const { return decode_unclamped(z
 
 at::Tensor WanVae::encode(const at::Tensor& video) const { return WanVaeEncoderStream(*this).next(video); }
 
+at::Tensor WanVae::decode_by_frames(const at::Tensor& z) const {
+  check_latent(z);
+  WanVaeDecoderStream stream(*this);
+  std::vector<at::Tensor> frames;
+  for (const at::Tensor& frame : z.split(1, 2)) frames.push_back(stream.next(frame));
+  return at::cat(frames, 2);
+}
+
+at::Tensor WanVae::encode_by_frames(const at::Tensor& video) const {
+  check_video(video, 1);
+  WanVaeEncoderStream stream(*this);
+  std::vector<at::Tensor> latents = {stream.next(video.narrow(2, 0, 1))};
+  for (int64_t frame = 1; frame < video.size(2); frame += kTime)
+    latents.push_back(stream.next(video.narrow(2, frame, kTime)));
+  return at::cat(latents, 2);
+}
+
 at::Tensor WanVaeDecoderStream::next(const at::Tensor& z) {
   check_latent(z);
   check_same_clip(z, clip_);

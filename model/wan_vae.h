@@ -41,13 +41,17 @@ class WanVae {
   /// type(). All frames at once, so memory grows with T; WanVaeDecoderStream computes the same frames with
   /// less. Throws kData for another shape.
   at::Tensor decode(const at::Tensor& z) const;
-  /// The same before the values are clamped.
+  /// The same numbers, one latent frame after the other through a WanVaeDecoderStream.
+  at::Tensor decode_by_frames(const at::Tensor& z) const;
+  /// As decode, before the values are clamped.
   at::Tensor decode_unclamped(const at::Tensor& z) const;
 
   /// Video [B, 3, F, H, W] of any floating type -> normalised mean of the latent
   /// [B, 16, (F - 1) / 4 + 1, H/8, W/8], of type(). All frames at once; see WanVaeEncoderStream. Throws kData
   /// for another shape, F that is not 4k + 1, H or W that is no multiple of 8.
   at::Tensor encode(const at::Tensor& video) const;
+  /// The same numbers, one latent frame after the other through a WanVaeEncoderStream.
+  at::Tensor encode_by_frames(const at::Tensor& video) const;
 
  private:
   friend class WanVaeDecoderStream;

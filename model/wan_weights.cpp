@@ -12,7 +12,6 @@
 #include <spdlog/fmt/ranges.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/folder.h"
 #include "base/printable.h"
 #include "base/strict_json.h"
@@ -24,6 +23,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int64_t kPublishedHeadDim = 128;
+constexpr int64_t kPublishedTextDim = 4096;
 constexpr uint64_t kLargestConfig = uint64_t{1} << 20;
 constexpr double kLargestSize = 1 << 30;  // of what a description says
 constexpr const char* kIndexSuffix = ".safetensors.index.json";
@@ -147,15 +147,6 @@ WanConfig sizes_of(const SafetensorsSet& files, const WanSpelling& spelling, int
   return config;
 }
 
-json read_json(const fs::path& path) {
-  const File file = File::open_to_read(path);
-  if (file.size_bytes() > kLargestConfig)
-    refuse(path, fmt::format("it has {} bytes; {} are allowed", file.size_bytes(), kLargestConfig));
-  std::string text(file.size_bytes(), '\0');
-  file.read_at(0, std::as_writable_bytes(std::span(text)));
-  return parse_strict_json(text, path.string());
-}
-
 // The entries of a description of sizes: config.json of the original code or of diffusers, or what an export
 // says in its metadata. A size goes by several names.
 class Description {
@@ -207,9 +198,13 @@ class Description {
   std::string where_;
 };
 
-// Heads, text length and epsilon cannot be seen in the shapes; everything else must agree with them. Returns
-// whether the heads are said.
-bool apply(const Description& description, WanConfig& config, int64_t width) {
+// What descriptions have said of what cannot be seen in the shapes.
+struct Said {
+  bool heads = false, epsilon = false;
+};
+
+// Heads, text length and epsilon cannot be seen in the shapes; everything else must agree with them.
+void apply(const Description& description, WanConfig& config, int64_t width, Said& said) {
   const auto heads = description.count({"num_heads", "num_attention_heads", "heads"});
   const auto head_dim = description.count({"attention_head_dim", "head_dim"});
   if (heads || head_dim) {
@@ -232,9 +227,10 @@ bool apply(const Description& description, WanConfig& config, int64_t width) {
     if (epsilon->value < 0 || epsilon->value >= 1)
       refuse(description.where(), fmt::format("eps is {}, not between 0 and 1", epsilon->value));
     config.epsilon = epsilon->value;
+    said.epsilon = true;
   }
   if (const auto length = description.count({"text_len", "text_length"})) config.text_length = *length;
-  return heads || head_dim;
+  said.heads |= heads || head_dim;
 }
 
 // What describes the sizes, in ascending order of precedence: the metadata of an export, then config.json,
@@ -246,7 +242,8 @@ std::vector<Description> descriptions(const SafetensorsSet& files, const fs::pat
     const std::string where = files.path().string() + " metadata " + kModelKey;
     found.emplace_back(parse_strict_json(metadata->second, where), where);
   }
-  if (!config_file.empty()) found.emplace_back(read_json(config_file), config_file.string());
+  if (!config_file.empty())
+    found.emplace_back(read_strict_json(config_file, kLargestConfig), config_file.string());
   return found;
 }
 
@@ -273,11 +270,7 @@ fs::path find_weights(const fs::path& path) {
 
 int64_t WanWeights::parameters() const {
   int64_t count = 0;
-  for (const auto& [name, tensor] : files.tensors()) {
-    int64_t elements = 1;
-    for (const int64_t extent : tensor.entry->shape) elements *= extent;
-    count += elements;
-  }
+  for (const auto& [name, tensor] : files.tensors()) count += tensor.entry->elements();
   return count;
 }
 
@@ -299,13 +292,13 @@ WanWeights open_wan_weights(const fs::path& path) {
   WanConfig config = sizes_of(files, spelling, width);
   const fs::path beside = files.path().parent_path() / "config.json";
   const fs::path config_file = is_there(beside) ? beside : fs::path();
-  bool heads_known = false;
+  Said said;
   for (const Description& description : descriptions(files, config_file))
-    heads_known |= apply(description, config, width);
+    apply(description, config, width, said);
   bool has_student_parts = false;
   for (const auto& [name, tensor] : files.tensors())
     has_student_parts |= name.starts_with(spelling.prefix + "tmd.");
-  return {std::move(files), spelling, config, config_file, heads_known, has_student_parts};
+  return {std::move(files), spelling, config, config_file, said.heads, said.epsilon, has_student_parts};
 }
 
 std::string config_json(const WanConfig& config, WanNaming naming) {
@@ -315,6 +308,8 @@ std::string config_json(const WanConfig& config, WanNaming naming) {
             {"ffn_dim", config.ffn},      {"freq_dim", config.freq_dim},   {"in_dim", config.channels},
             {"model_type", "t2v"},        {"num_heads", config.heads},     {"num_layers", config.layers},
             {"out_dim", config.channels}, {"text_len", config.text_length}};
+    // The published files lack it, and the class has a default.
+    if (config.text_dim != kPublishedTextDim) json["text_dim"] = config.text_dim;
   } else {
     json = {{"_class_name", "WanTransformer3DModel"},
             {"added_kv_proj_dim", nullptr},

@@ -25,6 +25,7 @@ struct WanWeights {
   std::filesystem::path config_file;  ///< the config.json that was read; empty: sizes are from the shapes
   bool heads_known = false;           ///< config.heads is said by the files, not the 128 wide heads of the
                                       ///< published models
+  bool epsilon_known = false;         ///< config.epsilon is said by the files, not that of the published ones
   bool has_student_parts = false;     ///< tensors of a TMD student stand beside Wan's
 
   int64_t parameters() const;  ///< of all tensors

@@ -61,6 +61,10 @@ void check_tensors(const std::string& file, const std::string& model, std::span<
               hint);
 }
 
+std::span<std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
+}
+
 at::ScalarType stored_type(const std::string& dtype, const std::string& tensor, const std::string& file) {
   if (dtype == "F64") return at::kDouble;
   if (dtype == "F32") return at::kFloat;
@@ -76,7 +80,7 @@ std::vector<at::Tensor> read_unit(const SafetensorsFile& file, const sharding::U
   for (const sharding::ParamSpec& param : unit.params) {
     const SafetensorsEntry& entry = file.at(name_in_file(param.name));
     const at::Tensor raw = at::empty(entry.shape, stored_type(entry.dtype, entry.name, file.path().string()));
-    file.read(entry, 0, std::span(static_cast<std::byte*>(raw.data_ptr()), raw.nbytes()));
+    file.read(entry, 0, bytes_of(raw));
     tensors.push_back(raw.to(type));
   }
   return tensors;

@@ -29,6 +29,9 @@ using NameInFile = std::function<std::string(const std::string& name)>;
 void check_tensors(const std::string& file, const std::string& model, std::span<const NamedShape> wanted,
                    std::span<const NamedShape> found, const std::string& hint);
 
+/// The memory of a contiguous tensor.
+std::span<std::byte> bytes_of(const at::Tensor& tensor);
+
 /// Element type of a tensor stored as `dtype`. Throws kData, naming `file` and `tensor`, unless that is F64,
 /// F32, F16 or BF16.
 at::ScalarType stored_type(const std::string& dtype, const std::string& tensor, const std::string& file);

@@ -28,25 +28,6 @@ bool differs_in_cut_only(const std::vector<int64_t>& stored, const std::vector<i
   return stored[1] == rest;
 }
 
-void check_names(const sharding::ShardedNetwork& network, const SafetensorsSet& files,
-                 const NameInFile& name_in_file) {
-  std::vector<NamedShape> wanted, found;
-  for (int unit = 0; unit < network.units(); ++unit) {
-    for (const sharding::ParamSpec& param : network.spec(unit).params) {
-      NamedShape& want = wanted.emplace_back(spelled(name_in_file, param.name), param.shape);
-      const SafetensorsSet::Tensor* stored = files.find(want.name);
-      if (stored && differs_in_cut_only(stored->entry->shape, want.shape)) want.shape = stored->entry->shape;
-    }
-  }
-  for (const auto& [name, tensor] : files.tensors()) found.push_back({name, tensor.entry->shape});
-  check_tensors(files.path().string(), network.name(), wanted, found,
-                "the sizes of the model must be those of the file");
-}
-
-std::span<std::byte> bytes_of(const at::Tensor& tensor) {
-  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
-}
-
 void read_range(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, int64_t begin,
                 const at::Tensor& out) {
   const auto width = static_cast<uint64_t>(at::elementSize(stored));
@@ -73,6 +54,19 @@ void read_slice(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, con
     read_range(tensor, stored, slice.place_in_tensor(at), out.narrow(0, at - slice.flat_begin, end - at));
     at = end;
   }
+}
+
+at::Tensor converted(const at::Tensor& whole, at::ScalarType type, const std::string& name) {
+  at::Tensor result = whole.to(type).contiguous();
+  if (type == whole.scalar_type()) return result;
+  const at::Tensor finite = at::isfinite(result);
+  if (finite.all().item<bool>()) return result;
+  const at::Tensor lost = at::isfinite(whole).logical_and_(finite.logical_not());
+  if (!lost.any().item<bool>()) return result;
+  throw Error(ErrorKind::kData,
+              fmt::format("tensor {} holds {:g}, which is beyond the range of the type {}", name,
+                          whole.masked_select(lost)[0].item<double>(), at::toString(type)),
+              "take a type of larger range: --dtype bf16 or f32");
 }
 
 /// A tensor of the network on its way into a file.
@@ -160,9 +154,28 @@ class FilesWriter {
 
 }  // namespace
 
+void check_weights(const SafetensorsSet& files, const std::string& model,
+                   std::span<const sharding::UnitSpec> units, const NameInFile& name_in_file) {
+  std::vector<NamedShape> wanted, found;
+  for (const sharding::UnitSpec& unit : units) {
+    for (const sharding::ParamSpec& param : unit.params) {
+      NamedShape& want = wanted.emplace_back(spelled(name_in_file, param.name), param.shape);
+      const SafetensorsSet::Tensor* stored = files.find(want.name);
+      if (stored && differs_in_cut_only(stored->entry->shape, want.shape)) want.shape = stored->entry->shape;
+    }
+  }
+  for (const auto& [name, tensor] : files.tensors()) found.push_back({name, tensor.entry->shape});
+  check_tensors(files.path().string(), model, wanted, found,
+                "the sizes of the model must be those of the file");
+  for (const auto& [name, tensor] : files.tensors())
+    stored_type(tensor.entry->dtype, name, tensor.file->path().string());
+}
+
 void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files,
                   const NameInFile& name_in_file) {
-  check_names(network, files, name_in_file);
+  std::vector<sharding::UnitSpec> units;
+  for (int unit = 0; unit < network.units(); ++unit) units.push_back(network.spec(unit));
+  check_weights(files, network.name(), units, name_in_file);
   sharding::fill_slices(network, [&](const sharding::Slice& slice, at::Tensor out) {
     const std::string name = spelled(name_in_file, slice.name);
     const SafetensorsSet::Tensor& tensor = *files.find(name);
@@ -182,7 +195,7 @@ void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path
     if (!writes || failure) return;
     try {
       write();
-    } catch (const Error&) {
+    } catch (...) {
       failure = std::current_exception();  // the others still gather
     }
   };
@@ -192,8 +205,8 @@ void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path
     for (; next != plan.tensors.end() && next->unit == unit; ++next) {
       const at::Tensor whole = network.whole_parameter(unit, next->param, gathered.params[next->param]);
       attempt([&] {
-        writer.append(*next, spelled(options.name_in_file, network.spec(unit).params[next->param].name),
-                      whole.to(type).contiguous());
+        const std::string name = spelled(options.name_in_file, network.spec(unit).params[next->param].name);
+        writer.append(*next, name, converted(whole, type, name));
       });
     }
   }

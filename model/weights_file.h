@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,11 @@
 #include "sharding/sharded_network.h"
 
 namespace tmd::model {
+
+/// Throws what load_weights of a network of `units`, called `model`, throws for `files` before it reads any.
+/// No communication.
+void check_weights(const SafetensorsSet& files, const std::string& model,
+                   std::span<const sharding::UnitSpec> units, const NameInFile& name_in_file = {});
 
 /// Fills `network` from tensors that have its parameters' names in the spelling of `name_in_file` (by default
 /// as they are). Every rank reads only the byte ranges of its slices, straight into its shard where the types
@@ -32,8 +38,10 @@ struct SaveOptions {
 
 /// Writes all parameters of `network`, in full precision before the conversion: `folder`/`stem`.safetensors,
 /// or `stem`-00001-of-0000N.safetensors and so on with `stem`.safetensors.index.json. Rank 0 writes. Throws
-/// kData for another dtype on every rank; kIo on rank 0 alone, after the last collective, so that the call
-/// may stand in run_agreed. Collective over: the shard group, of which rank 0 of the world must be a member.
+/// kData for another dtype on every rank; on rank 0 alone, after the last collective, so that the call may
+/// stand in run_agreed: kData, naming the tensor, for a number that the dtype cannot hold (it would become
+/// infinite), kIo, and what `name_in_file` throws. Collective over: the shard group, of which rank 0 of the
+/// world must be a member.
 void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& folder,
                   const std::string& stem, const SaveOptions& options);
 

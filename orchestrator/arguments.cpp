@@ -7,9 +7,10 @@
 namespace tmd::orchestrator {
 
 Arguments::Arguments(const std::string& verb, const std::vector<std::string>& words,
-                     const std::set<std::string>& names, const std::set<std::string>& switches)
+                     const std::set<std::string>& names, const std::set<std::string>& switches,
+                     const std::set<std::string>& lists)
     : verb_(verb) {
-  std::string open;  // the option that plain words belong to, for "--config A B"
+  std::string open;  // the list that plain words belong to, for "--allow-change A B"
   for (size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word.rfind("--", 0) != 0) {
@@ -22,9 +23,9 @@ Arguments::Arguments(const std::string& verb, const std::vector<std::string>& wo
     }
     const size_t equals = word.find('=');
     const std::string name = word.substr(2, equals == std::string::npos ? equals : equals - 2);
-    const bool is_switch = switches.contains(name);
-    check(is_switch || names.contains(name), ErrorKind::kUsage, "tmd " + verb_ + ": unknown option --" + name,
-          "tmd " + verb_ + " --help lists the options");
+    const bool is_switch = switches.contains(name), is_list = lists.contains(name);
+    check(is_switch || is_list || names.contains(name), ErrorKind::kUsage,
+          "tmd " + verb_ + ": unknown option --" + name, "tmd " + verb_ + " --help lists the options");
     open.clear();
     if (is_switch) {
       values_[name];
@@ -33,9 +34,15 @@ Arguments::Arguments(const std::string& verb, const std::vector<std::string>& wo
     } else {
       check(i + 1 < words.size(), ErrorKind::kUsage, "tmd " + verb_ + ": --" + name + " needs a value");
       values_[name].push_back(words[++i]);
-      open = name;
+      if (is_list) open = name;
     }
   }
+}
+
+void Arguments::refuse_plain() const {
+  check(plain_.empty(), ErrorKind::kUsage,
+        "tmd " + verb_ + ": unexpected word " + (plain_.empty() ? "" : plain_.front()),
+        "tmd " + verb_ + " --help shows examples");
 }
 
 const std::string& Arguments::required(const std::string& name) const {

@@ -1,5 +1,6 @@
 #include "orchestrator/describe_weights.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <map>
@@ -7,11 +8,13 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/folder.h"
+#include "base/printable.h"
 #include "base/safetensors_set.h"
 #include "model/tmd_student.h"
 #include "model/wan_vae.h"
 #include "model/wan_weights.h"
-#include "model/weight_check.h"
+#include "model/weights_file.h"
 #include "orchestrator/export_info.h"
 
 namespace tmd::orchestrator {
@@ -22,10 +25,8 @@ namespace fs = std::filesystem;
 std::string files_and_types(const SafetensorsSet& set) {
   std::map<std::string, std::pair<int64_t, int64_t>> by_type;  // tensors, elements
   for (const auto& [name, tensor] : set.tensors()) {
-    int64_t elements = 1;
-    for (const int64_t extent : tensor.entry->shape) elements *= extent;
     by_type[tensor.entry->dtype].first += 1;
-    by_type[tensor.entry->dtype].second += elements;
+    by_type[tensor.entry->dtype].second += tensor.entry->elements();
   }
   std::string text =
       fmt::format("  {} file{}, {:.3f} GB of tensors\n", set.files().size(),
@@ -35,9 +36,23 @@ std::string files_and_types(const SafetensorsSet& set) {
   return text;
 }
 
+// Metadata are a stranger's. Those of an export are longer than what `printable` lets through at once.
+std::string whole_printable(std::string_view text) {
+  constexpr size_t kPiece = 100, kMost = 4000;
+  std::string result;
+  for (size_t begin = 0; begin < std::min(text.size(), kMost);) {
+    size_t end = std::min(begin + kPiece, text.size());
+    while (end < text.size() && end > begin + 1 && (text[end] & 0xC0) == 0x80) --end;  // inside a character
+    result += printable(text.substr(begin, end - begin));
+    begin = end;
+  }
+  return text.size() > kMost ? result + " ..." : result;
+}
+
 std::string metadata(const SafetensorsSet& set) {
   std::string text;
-  for (const auto& [key, value] : set.metadata()) text += fmt::format("  {} = {}\n", key, value);
+  for (const auto& [key, value] : set.metadata())
+    text += fmt::format("  {} = {}\n", printable(key), whole_printable(value));
   return text;
 }
 
@@ -53,16 +68,11 @@ std::string model_name(const model::WanConfig& config) {
 
 // "complete", or what load_weights would refuse.
 std::string completeness(const model::WanWeights& weights, const std::vector<sharding::UnitSpec>& units) {
-  std::vector<model::NamedShape> wanted, found;
-  for (const sharding::UnitSpec& unit : units) {
-    for (const sharding::ParamSpec& param : unit.params)
-      wanted.push_back({weights.spelling.of(param.name), param.shape});
-  }
-  for (const auto& [name, tensor] : weights.files.tensors()) found.push_back({name, tensor.entry->shape});
   try {
-    model::check_tensors("it", "model", wanted, found, "");
+    model::check_weights(weights.files, "model", units,
+                         [&](const std::string& name) { return weights.spelling.of(name); });
   } catch (const Error& e) {
-    return fmt::format("  INCOMPLETE: {}\n", e.what());
+    return fmt::format("  INCOMPLETE, or not readable: {}\n", e.what());
   }
   return "  complete: every tensor is there in its shape\n";
 }
@@ -70,12 +80,12 @@ std::string completeness(const model::WanWeights& weights, const std::vector<sha
 std::string describe_wan(const fs::path& path) {
   const model::WanWeights weights = model::open_wan_weights(path);
   const auto info = from_metadata(weights.files.metadata(), weights.config, weights.files.path());
-  const bool has_head = info && !info->is_teacher && workers::is_decoupled(info->method.name);
+  const bool has_head = info && info->has_flow_head();
   const model::WanConfig& c = weights.config;
   std::string text = fmt::format("{}: {}{}\n", weights.files.path().string(),
-                                 has_head                    ? "TMD student, "
-                                 : info && !info->is_teacher ? "DMD2-v student, "
-                                                             : "",
+                                 has_head                     ? "TMD student, "
+                                 : info && info->is_student() ? "DMD2-v student, "
+                                                              : "",
                                  model_name(c));
   text += fmt::format(
       "  {} naming{}, {:.3f} G parameters\n", name(weights.spelling.naming),
@@ -101,6 +111,8 @@ bool is_wan(const SafetensorsSet& set) {
 
 std::string kind_of(const SafetensorsSet& set) {
   const bool is_vae = set.find("conv2.weight") != nullptr || set.find("post_quant_conv.weight") != nullptr;
+  if (is_vae && set.path().extension() == ".json")
+    return "a VAE behind an index; what reads a VAE takes one file: name that";
   if (is_vae) {
     try {
       const auto vae = model::WanVae::load(SafetensorsFile(set.path()), at::kFloat);
@@ -120,12 +132,12 @@ bool is_weights(const fs::path& path) {
     const std::string name = path.filename().string();
     return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
   }
-  try {
-    model::find_weights(path);
-    return true;
-  } catch (const Error&) {
-    return false;
+  // Whether one is meant is for find_weights to say: it names all that are there.
+  for (const fs::path& entry : list_folder(path)) {
+    const std::string name = entry.filename().string();
+    if (fs::is_directory(entry) ? name == "transformer" : is_weights(entry)) return true;
   }
+  return false;
 }
 
 std::string describe_weights(const fs::path& path) {

@@ -5,7 +5,8 @@
 
 namespace tmd::orchestrator {
 
-/// Whether `path` names weights: a safetensors file, an index, or a folder that find_weights finds some in.
+/// Whether `path` names weights: a safetensors file, an index, or a folder with one of them or with a folder
+/// `transformer`. Which one is meant may still be unclear: describe_weights tells.
 bool is_weights(const std::filesystem::path& path);
 
 /// What `tmd inspect` says about weights, as text of several lines: which model it is, spelling, sizes,

@@ -1,8 +1,11 @@
 #include "orchestrator/diffusers_scheduler.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "method/flow.h"
+#include "method/grids.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -29,6 +32,19 @@ EulerParameters fit(const std::vector<double>& grid_t) {
     a = 1 / (1 - (1 - 1 / g) / (steps * d));
   }
   return {a, last};
+}
+
+bool is_unipc(const ExportInfo& info) {
+  return info.is_teacher && info.sampler.solver == configs::SamplerOptions::Solver::kUniPc;
+}
+
+// 0 = t_0 < ... < t_M of a student or a teacher.
+std::vector<double> ascending_grid(const ExportInfo& info) {
+  if (info.is_student()) return outer_grid(info);
+  const configs::SamplerOptions& s = info.sampler;
+  std::vector<double> sigmas = method::teacher_sigmas(static_cast<int>(s.steps), s.shift, s.grid);
+  std::ranges::reverse(sigmas);
+  return sigmas;
 }
 
 }  // namespace
@@ -67,6 +83,30 @@ std::string unipc_scheduler_json(double shift) {
                                          {"solver_type", "bh2"},
                                          {"use_flow_sigmas", true}};
   return config.dump(2) + "\n";
+}
+
+std::string diffusers_scheduler_json(const ExportInfo& info) {
+  return is_unipc(info) ? unipc_scheduler_json(info.sampler.shift)
+                        : euler_scheduler_json(ascending_grid(info));
+}
+
+std::vector<double> sampling_times(const ExportInfo& info) {
+  std::vector<double> times = ascending_grid(info);
+  times.erase(times.begin());
+  std::ranges::reverse(times);
+  return times;
+}
+
+std::vector<double> diffusers_times(const ExportInfo& info) {
+  if (is_unipc(info)) {
+    std::vector<double> sigmas = method::teacher_sigmas(static_cast<int>(info.sampler.steps),
+                                                        info.sampler.shift, method::SigmaGrid::kDiffusers);
+    sigmas.pop_back();
+    return sigmas;
+  }
+  const std::vector<double> grid = ascending_grid(info);
+  const EulerParameters parameters = fit(grid);
+  return euler_scheduler_times(static_cast<int>(grid.size()) - 1, parameters.shift, parameters.terminal);
 }
 
 }  // namespace tmd::orchestrator

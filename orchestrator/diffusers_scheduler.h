@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "configs/config.h"
+#include "orchestrator/export_info.h"
 
 namespace tmd::orchestrator {
 
@@ -18,6 +18,14 @@ std::string euler_scheduler_json(const std::vector<double>& grid_t);
 
 /// scheduler_config.json for diffusers' UniPCMultistepScheduler as Wan's teacher is sampled with it.
 std::string unipc_scheduler_json(double shift);
+
+/// The scheduler_config.json of an export: for a student and a teacher that is sampled by Euler steps the
+/// nearest that FlowMatchEulerDiscreteScheduler comes to their times in their steps, else UniPC.
+std::string diffusers_scheduler_json(const ExportInfo& info);
+/// The times of an export, noise side first, without the last 0, as the network's own sampler takes them.
+std::vector<double> sampling_times(const ExportInfo& info);
+/// The times that diffusers visits with that configuration; for UniPC its flow sigmas.
+std::vector<double> diffusers_times(const ExportInfo& info);
 
 /// The times that FlowMatchEulerDiscreteScheduler visits in `steps` steps with a shift and a terminal (0:
 /// none), noise side first, without the last 0. For tests and for what an export says of itself.

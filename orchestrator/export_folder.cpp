@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/folder.h"
+#include "base/log.h"
 #include "base/publish.h"
 #include "comm/agree.h"
 #include "model/tmd_wan_module.h"
@@ -45,10 +46,6 @@ Layout layout_of(ExportTarget target, const fs::path& output) {
   return {};
 }
 
-std::string scheduler_json(const ExportInfo& info) {
-  return info.is_teacher ? unipc_scheduler_json(info.sampler.shift) : euler_scheduler_json(outer_grid(info));
-}
-
 void write_beside_weights(const fs::path& folder, const Layout& layout, const ExportRequest& request,
                           const std::string& file_name) {
   const bool has_config = request.target == ExportTarget::kWan || request.target == ExportTarget::kDiffusers;
@@ -56,25 +53,13 @@ void write_beside_weights(const fs::path& folder, const Layout& layout, const Ex
     publish_file(folder / layout.folder / "config.json", model::config_json(request.config, layout.naming));
   if (request.target == ExportTarget::kDiffusers && request.info) {
     create_folders(folder / "scheduler");
-    publish_file(folder / "scheduler" / "scheduler_config.json", scheduler_json(*request.info));
+    publish_file(folder / "scheduler" / "scheduler_config.json", diffusers_scheduler_json(*request.info));
   }
-  const bool is_student = request.info && !request.info->is_teacher;
+  const bool is_student = request.info && request.info->is_student();
   if (is_student && request.target != ExportTarget::kComfyUi)
     publish_file(folder / "tmd_wan.py", model::tmd_wan_module());
   if (request.prompts) write_prompts(folder / kEmbeddingsFile, *request.prompts);
   publish_file(folder / "README.md", export_readme(request, file_name));
-}
-
-void check_request(const ExportRequest& request, const fs::path& output) {
-  const bool has_head =
-      request.info && !request.info->is_teacher && workers::is_decoupled(request.info->method.name);
-  check(!has_head || request.target == ExportTarget::kTmd, ErrorKind::kUsage,
-        "this student has a flow head, which no stock Wan transformer has",
-        "--for tmd writes it with tmd_wan.py, a Python module that loads and samples it");
-  const bool is_student = request.info && !request.info->is_teacher;
-  check(is_student || request.target != ExportTarget::kTmd, ErrorKind::kUsage,
-        "--for tmd is for students; this is a stock Wan transformer", "take --for wan, diffusers or comfyui");
-  require_new_folder(output);
 }
 
 }  // namespace
@@ -93,15 +78,32 @@ void require_new_folder(const fs::path& output) {
         fmt::format("{} exists already", output.string()), "name a new folder with --output, or remove it");
 }
 
+void require_target(ExportTarget target, const std::optional<ExportInfo>& info) {
+  check(!(info && info->has_flow_head()) || target == ExportTarget::kTmd, ErrorKind::kUsage,
+        "this student has a flow head, which no stock Wan transformer has",
+        "--for tmd writes it with tmd_wan.py, a Python module that loads and samples it");
+  check((info && info->is_student()) || target != ExportTarget::kTmd, ErrorKind::kUsage,
+        "--for tmd is for students; this is a stock Wan transformer", "take --for wan, diffusers or comfyui");
+}
+
+std::optional<fs::path> embeddings_of(const fs::path& weights) {
+  const fs::path given = plain_path(weights);
+  const fs::path folder = fs::is_directory(given) ? given : given.parent_path();
+  for (const fs::path& place : {folder, folder.filename() == "transformer" ? folder.parent_path() : folder}) {
+    if (fs::exists(place / kEmbeddingsFile)) return place / kEmbeddingsFile;
+  }
+  return {};
+}
+
 void write_export(sharding::ShardedNetwork& network, const ExportRequest& request, const fs::path& given) {
   comm::Communicator& world = network.mesh().world();
   const bool writes = world.rank() == 0;
-  const fs::path whole = fs::absolute(given).lexically_normal();
-  const fs::path output = whole.filename().empty() ? whole.parent_path() : whole;
+  const fs::path output = plain_path(given);
   const fs::path temporary = output.string() + fmt::format(".tmp-{}", getpid());
   const Layout layout = layout_of(request.target, output);
   comm::run_agreed(world, [&] {
-    check_request(request, output);
+    require_target(request.target, request.info);
+    require_new_folder(output);
     if (writes) create_folders(temporary / layout.folder);
   });
   try {
@@ -119,7 +121,11 @@ void write_export(sharding::ShardedNetwork& network, const ExportRequest& reques
       publish_folder(temporary, output);
     });
   } catch (...) {
-    if (writes) remove_tree(temporary);
+    try {
+      if (writes) remove_tree(temporary);
+    } catch (const Error& leftover) {
+      log_warning("{}", leftover.what());  // what went wrong first is what is thrown
+    }
     throw;
   }
 }

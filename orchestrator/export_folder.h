@@ -40,7 +40,15 @@ void write_export(sharding::ShardedNetwork& network, const ExportRequest& reques
 /// Throws kUsage when `output` exists and is not an empty folder.
 void require_new_folder(const std::filesystem::path& output);
 
+/// Throws kUsage when the network that `info` describes (empty: a published model) cannot be written for
+/// `target`: stock Wan has no flow head, and "tmd" is for students.
+void require_target(ExportTarget target, const std::optional<ExportInfo>& info);
+
 /// Name of the embeddings file in an export.
 inline constexpr const char* kEmbeddingsFile = "embeddings.h5";
+
+/// The embeddings file of the export that `weights` is: its folder, the folder `transformer` in it, or a file
+/// in one of these. Nothing where there is none.
+std::optional<std::filesystem::path> embeddings_of(const std::filesystem::path& weights);
 
 }  // namespace tmd::orchestrator

@@ -1,7 +1,9 @@
 #include "orchestrator/export_info.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
+#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -133,9 +135,15 @@ class Object {
     check(found != names.end(), ErrorKind::kData, fmt::format("{}: unknown {} \"{}\"", where_, key, text));
     return found->first;
   }
-  int64_t count(const std::string& key) const {
+  int64_t count(const std::string& key, int64_t most = std::numeric_limits<int64_t>::max()) const {
     const auto value = get<int64_t>(key);
-    check(value >= 1, ErrorKind::kData, fmt::format("{}: \"{}\" is {}", where_, key, value));
+    check(value >= 1 && value <= most, ErrorKind::kData, fmt::format("{}: \"{}\" is {}", where_, key, value));
+    return value;
+  }
+  double at_least(double least, const std::string& key) const {
+    const auto value = get<double>(key);
+    check(std::isfinite(value) && value >= least, ErrorKind::kData,
+          fmt::format("{}: \"{}\" is {}", where_, key, value));
     return value;
   }
   void expect(bool holds, const std::string& what) const {
@@ -149,14 +157,14 @@ class Object {
 
 void read_sampler(ExportInfo& info, const Object& sampler) {
   workers::MethodOptions& m = info.method;
-  m.outer_steps = sampler.count("outer_steps");
-  m.outer_shift = sampler.get<double>("outer_shift");
+  m.outer_steps = sampler.count("outer_steps", kMostStudentSteps);
+  m.outer_shift = sampler.at_least(1, "outer_shift");
   sampler.expect(sampler.get<double>("guidance_scale") == 1, "a student is sampled without guidance");
   sampler.expect(sampler.get<std::vector<double>>("outer_grid") == outer_grid(info),
                  "outer_grid is not that of outer_steps and outer_shift");
   if (!workers::is_decoupled(m.name)) return;
-  m.inner_steps = sampler.count("inner_steps");
-  m.inner_shift = sampler.get<double>("inner_shift");
+  m.inner_steps = sampler.count("inner_steps", kMostStudentSteps);
+  m.inner_shift = sampler.at_least(1, "inner_shift");
   info.student.head_blocks = sampler.count("head_blocks");
   info.student.fusion = sampler.get("fusion", fusion_names());
   sampler.expect(info.student.head_blocks <= info.student.wan.layers, "more head_blocks than layers");
@@ -169,9 +177,9 @@ void read_sampler(ExportInfo& info, const Object& sampler) {
 
 void read_teacher_sampler(configs::SamplerOptions& s, const Object& sampler) {
   s.solver = sampler.get("solver", solver_names());
-  s.steps = sampler.count("steps");
-  s.shift = sampler.get<double>("shift");
-  s.cfg = sampler.get<double>("guidance_scale");
+  s.steps = sampler.count("steps", kMostTeacherSteps);
+  s.shift = sampler.at_least(1, "shift");
+  s.cfg = sampler.at_least(0, "guidance_scale");
   s.grid = sampler.get("grid", grid_names());
   s.model_time = sampler.get("model_time", time_names());
 }

@@ -19,14 +19,23 @@ struct ExportInfo {
   model::TmdStudentConfig student;  ///< sizes; head blocks and fusion count for students with a flow head
   data::LatentHeader latents;  ///< shape, codec, mean and std, video sizes; `samples` and text are not said
   std::string source = "{}";   ///< JSON: run, step, whether averaged weights
+
+  bool is_student() const { return !is_teacher; }
+  /// Whether the network has more than a stock Wan transformer.
+  bool has_flow_head() const { return is_student() && workers::is_decoupled(method.name); }
 };
+
+/// The most steps of a student and of a teacher's sampler that a user or a file may ask for, as the options
+/// `method.outer_steps`, `method.inner_steps` and `sampler.steps` bound them.
+inline constexpr int64_t kMostStudentSteps = 100, kMostTeacherSteps = 10'000;
 
 /// The keys "format" and "tmd.*" of an export.
 SafetensorsMetadata to_metadata(const ExportInfo& info);
 
 /// The inverse; nothing for weights without "tmd.export". `config`: sizes of the network that the metadata
 /// stand in. Throws kData that names `file` and the key: another version, a key that is missing or of another
-/// type, an unknown method, grids that this version does not make from the steps and shifts beside them.
+/// type, steps, shifts or guidance outside the bounds of the options, an unknown method, grids that this
+/// version does not make from the steps and shifts beside them.
 std::optional<ExportInfo> from_metadata(const SafetensorsMetadata& metadata, const model::WanConfig& config,
                                         const std::filesystem::path& file);
 

@@ -1,10 +1,9 @@
 #include "orchestrator/export_readme.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include <nlohmann/json.hpp>
 
 #include "model/wan_dit.h"
 #include "orchestrator/diffusers_scheduler.h"
@@ -12,12 +11,15 @@
 namespace tmd::orchestrator {
 namespace {
 
-// The times of a student, noise side first, without the last 0.
-std::vector<double> times_of(const ExportInfo& info) {
-  std::vector<double> times = outer_grid(info);
-  times.erase(times.begin());
-  std::ranges::reverse(times);
-  return times;
+// Students always are.
+bool is_euler(const ExportInfo& info) {
+  return info.is_student() || info.sampler.solver == configs::SamplerOptions::Solver::kEuler;
+}
+
+double largest_distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
 }
 
 std::string what_it_is(const ExportRequest& request) {
@@ -31,14 +33,15 @@ std::string what_it_is(const ExportRequest& request) {
   const ExportInfo& info = *request.info;
   if (info.is_teacher) {
     return "# Wan teacher\n\n" + text +
-           fmt::format("\nSampled with {} steps, shift {}, guidance {}.\n", info.sampler.steps,
-                       info.sampler.shift, info.sampler.cfg);
+           fmt::format("\nSampled with {} {} steps, shift {}, guidance {}.\n", info.sampler.steps,
+                       is_euler(info) ? "Euler" : "UniPC", info.sampler.shift, info.sampler.cfg);
   }
-  const bool has_head = workers::is_decoupled(info.method.name);
+  const bool has_head = info.has_flow_head();
   text += fmt::format(
       "\nA student that makes a sample in {} step{}, at the times {}. **Guidance is part of its weights: "
       "guidance_scale 1 (CFG off), no negative prompt.**\n",
-      info.method.outer_steps, info.method.outer_steps == 1 ? "" : "s", fmt::join(times_of(info), ", "));
+      info.method.outer_steps, info.method.outer_steps == 1 ? "" : "s",
+      fmt::join(sampling_times(info), ", "));
   if (has_head) {
     text += fmt::format("Each step runs the backbone once and the last {} blocks as a flow head {} time{}.\n",
                         info.student.head_blocks, info.method.inner_steps,
@@ -47,11 +50,16 @@ std::string what_it_is(const ExportRequest& request) {
   return (has_head ? "# TMD student\n\n" : "# DMD2-v student\n\n") + text;
 }
 
-std::string for_python(const char* path) {
+// Embeddings that a reader of the README has.
+const char* prompts_file(const ExportRequest& request) {
+  return request.prompts ? kEmbeddingsFile : "PROMPTS.h5";
+}
+
+std::string for_python(const ExportRequest& request) {
   return fmt::format(
       "\nPython (torch and diffusers), with exactly the times of training:\n\n"
-      "    python tmd_wan.py {} --embeddings embeddings.h5 --output latents.safetensors --seed 0\n",
-      path);
+      "    python tmd_wan.py . --embeddings {} --output latents.safetensors --seed 0\n",
+      prompts_file(request));
 }
 
 std::string for_diffusers(const ExportRequest& request) {
@@ -64,18 +72,21 @@ std::string for_diffusers(const ExportRequest& request) {
            "    pipe = WanPipeline.from_pretrained(\"Wan-AI/Wan2.1-T2V-1.3B-Diffusers\", "
            "transformer=transformer)\n";
   }
-  const bool is_teacher = request.info->is_teacher;
+  const ExportInfo& info = *request.info;
   text += fmt::format(
       "    scheduler = {}.from_pretrained(\"THIS FOLDER\", subfolder=\"scheduler\")\n"
       "    pipe = WanPipeline.from_pretrained(\"Wan-AI/Wan2.1-T2V-1.3B-Diffusers\", "
       "transformer=transformer, scheduler=scheduler)\n",
-      is_teacher ? "UniPCMultistepScheduler" : "FlowMatchEulerDiscreteScheduler");
-  if (is_teacher) {
-    return text + fmt::format("    pipe(prompt, num_inference_steps={}, guidance_scale={})\n",
-                              request.info->sampler.steps, request.info->sampler.cfg);
+      is_euler(info) ? "FlowMatchEulerDiscreteScheduler" : "UniPCMultistepScheduler");
+  if (info.is_teacher) {
+    return text +
+           fmt::format(
+               "    pipe(prompt, num_inference_steps={}, guidance_scale={})\n\n"
+               "In these steps the scheduler's times differ by up to {:.4f} from those of tmd sample.\n",
+               info.sampler.steps, info.sampler.cfg,
+               largest_distance(diffusers_times(info), sampling_times(info)));
   }
-  const nlohmann::json config = nlohmann::json::parse(euler_scheduler_json(outer_grid(*request.info)));
-  const auto steps = static_cast<int>(request.info->method.outer_steps);
+  const auto steps = static_cast<int>(info.method.outer_steps);
   return text +
          fmt::format(
              "    pipe(prompt, num_inference_steps={}, guidance_scale=1.0)\n\n"
@@ -87,10 +98,8 @@ std::string for_diffusers(const ExportRequest& request) {
              "    exact.set_timesteps = lambda steps, device=None, **_: set_timesteps(sigmas=[{}], "
              "device=device)\n"
              "    pipe.scheduler = exact\n",
-             steps,
-             fmt::join(euler_scheduler_times(steps, config["shift"], config.value("shift_terminal", 0.0)),
-                       ", "),
-             fmt::join(times_of(*request.info), ", "), fmt::join(times_of(*request.info), ", "));
+             steps, fmt::join(diffusers_times(info), ", "), fmt::join(sampling_times(info), ", "),
+             fmt::join(sampling_times(info), ", "));
 }
 
 std::string for_comfyui(const ExportRequest& request, const std::string& file) {
@@ -109,12 +118,13 @@ std::string for_comfyui(const ExportRequest& request, const std::string& file) {
 }  // namespace
 
 std::string export_readme(const ExportRequest& request, const std::string& weights_file) {
-  const bool is_student = request.info && !request.info->is_teacher;
+  const bool is_student = request.info && request.info->is_student();
   std::string text = what_it_is(request);
-  text +=
-      "\ntmd, with nothing but this folder and an embeddings file:\n\n"
-      "    tmd sample --weights . --prompts embeddings.h5 --output samples\n";
-  if (is_student && request.target != ExportTarget::kComfyUi) text += for_python(".");
+  text += fmt::format(
+      "\ntmd, with nothing but this folder and an embeddings file{}:\n\n"
+      "    tmd sample --weights . --prompts {} --output samples\n",
+      request.prompts ? "" : " (tmd's scripts/embed_prompts.py makes one)", prompts_file(request));
+  if (is_student && request.target != ExportTarget::kComfyUi) text += for_python(request);
   if (request.target == ExportTarget::kDiffusers) text += for_diffusers(request);
   if (request.target == ExportTarget::kComfyUi) text += for_comfyui(request, weights_file);
   if (request.target == ExportTarget::kWan) {

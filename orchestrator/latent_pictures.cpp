@@ -1,8 +1,11 @@
 #include "orchestrator/latent_pictures.h"
 
+#include <fmt/format.h>
+
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/input_file.h"
 #include "base/log.h"
 #include "data/codec.h"
 #include "data/linear_rgb.h"
@@ -13,7 +16,6 @@
 namespace tmd::orchestrator {
 namespace {
 
-constexpr const char* kWanCodec = "wan2.1-vae";
 constexpr const char* kPointsCodec = "points-2d";
 
 class CodecDecoder : public LatentPictures::Decoder {
@@ -52,15 +54,11 @@ class WanDecoder : public LatentPictures::Decoder {
 class VaeDecoder : public WanDecoder {
  public:
   VaeDecoder(const data::LatentHeader& header, const std::string& file)
-      : WanDecoder(header), vae_(model::WanVae::load(SafetensorsFile(file), at::kFloat)) {}
+      : WanDecoder(header), vae_(model::WanVae::load(SafetensorsFile(input_file(file)), at::kFloat)) {}
   std::string name() const override { return "Wan2.1 VAE"; }
   // One latent frame after the other: the whole clip at once takes many times the memory.
   at::Tensor decode(const at::Tensor& latent) const override {
-    model::WanVaeDecoderStream stream(vae_);
-    std::vector<at::Tensor> frames;
-    for (const at::Tensor& frame : as_wan(latent).unsqueeze(0).split(1, 2))
-      frames.push_back(stream.next(frame));
-    return at::cat(frames, 2).squeeze(0);
+    return vae_.decode_by_frames(as_wan(latent).unsqueeze(0)).squeeze(0);
   }
 
  private:
@@ -70,7 +68,7 @@ class VaeDecoder : public WanDecoder {
 class TaewPictures : public WanDecoder {
  public:
   TaewPictures(const data::LatentHeader& header, const std::string& file)
-      : WanDecoder(header), taew_(model::TaewDecoder::load(SafetensorsFile(file), at::kFloat)) {}
+      : WanDecoder(header), taew_(model::TaewDecoder::load(SafetensorsFile(input_file(file)), at::kFloat)) {}
   std::string name() const override { return "TAEW2.1"; }
   at::Tensor decode(const at::Tensor& latent) const override {
     return taew_.decode(as_wan(latent).unsqueeze(0)).squeeze(0);
@@ -103,7 +101,15 @@ std::unique_ptr<LatentPictures> LatentPictures::make(const data::LatentHeader& h
   auto pictures = std::make_unique<LatentPictures>();
   pictures->header_ = header;
   if (is_plot(header)) return pictures;
-  if (header.codec == kWanCodec) {
+  const bool is_wan = header.codec == data::kWanCodec;
+  if (!is_wan && !(decoders.vae.empty() && decoders.taew.empty()))
+    log_warning("decoder weights are for latents of {}; these are {}", data::kWanCodec, header.codec);
+  if (is_wan && header.latent_shape[0] != model::kWanVaeChannels) {
+    log_warning("no pictures: latents of {} have {} channels, these {}", data::kWanCodec,
+                model::kWanVaeChannels, header.latent_shape[0]);
+    return nullptr;
+  }
+  if (is_wan) {
     pictures->decoder_ = wan_decoder(header, decoders);
     return pictures;
   }

@@ -26,7 +26,8 @@ class LatentPictures {
   };
 
   /// `decoders`: weights that the user has named. Null, with a warning in the log, when nothing decodes the
-  /// codec. Throws kData and kIo for decoder weights that cannot be used.
+  /// codec, or latents of Wan's VAE have another number of channels; a warning also for weights that the
+  /// codec has no use for. Throws kData and kIo for decoder weights that cannot be used.
   static std::unique_ptr<LatentPictures> make(const data::LatentHeader& header,
                                               const configs::DecoderOptions& decoders);
 

@@ -15,7 +15,8 @@ constexpr const char* kSizes[] = {"model.heads",       "model.head_dim", "model.
                                   "model.text_length", "model.freq_dim", "model.epsilon"};
 
 // Sizes that a weights file knows need not be set; those that are set must be the file's. A run's own
-// config.ini sets all of them: nothing is read then, so that a run outlives the weights it started from.
+// config.ini sets all of them: nothing is read then, so that a run outlives the weights it started from; a
+// run that does start from them compares when it loads them.
 void take_sizes_from_weights(LoadedConfig& loaded) {
   configs::OptionTable& table = *loaded.table;
   const std::string& path = loaded.config.model.weights;
@@ -45,6 +46,10 @@ void take_sizes_from_weights(LoadedConfig& loaded) {
   const int64_t width = loaded.config.model.wan.width();
   check(width == wan.width(), ErrorKind::kConfig,
         fmt::format("model.heads x model.head_dim = {}, but {} is {} wide", width, path, wan.width()));
+  const double epsilon = loaded.config.model.wan.epsilon;
+  check(!table.is_set("model.epsilon") || !weights.epsilon_known || epsilon == wan.epsilon,
+        ErrorKind::kConfig, fmt::format("model.epsilon = {}, but {} says {}", epsilon, path, wan.epsilon),
+        "leave the sizes out: they are taken from the weights");
   if (!table.is_set("model.epsilon")) table.assign("model.epsilon", fmt::format("{}", wan.epsilon), path);
 }
 

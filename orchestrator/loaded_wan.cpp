@@ -27,59 +27,75 @@ constexpr std::pair<const char*, Precision> kPrecisions[] = {{"f64", Precision::
 
 std::string gigabytes(double bytes) { return fmt::format("{:.1f} GB", bytes / 1e9); }
 
-// Ranks on this rank's host.
-int64_t ranks_here(comm::Communicator& world) {
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  const std::vector<std::string> hosts = comm::gather_strings(world, host);
-  return std::count(hosts.begin(), hosts.end(), std::string(host));
+std::string word_of(Precision precision) {
+  for (const auto& [name, known] : kPrecisions) {
+    if (known == precision) return name;
+  }
+  return {};
 }
 
-// What a user could do instead, from the cheapest on. Sizes are those of a rank.
-std::string what_would_fit(const std::vector<sharding::UnitSpec>& units, at::ScalarType type, bool trainable,
-                           int ranks, int64_t here, uint64_t available) {
-  std::vector<std::string> ways;
-  const auto need = [&](at::ScalarType t, int shards) {
-    const sharding::NetworkBytes bytes = sharding::network_bytes(units, {.shards = shards}, t, trainable);
-    return static_cast<double>(bytes.kept + bytes.largest_unit) * static_cast<double>(here);
-  };
-  const auto fits = [&](double bytes) { return bytes <= static_cast<double>(available); };
-  if (type != at::kBFloat16 && fits(need(at::kBFloat16, ranks))) {
-    return fmt::format("--dtype bf16 needs {} and would fit", gigabytes(need(at::kBFloat16, ranks)));
-  }
-  const int hosts_now = std::max<int>(1, ranks / static_cast<int>(here));
-  for (const at::ScalarType t : {at::kBFloat16, type}) {
-    for (int hosts = hosts_now + 1; hosts <= 1024; ++hosts) {
-      const double bytes = need(t, hosts * static_cast<int>(here));
-      if (!fits(bytes)) continue;
-      ways.push_back(fmt::format("{} hosts like this with --dtype {} ({} on each)", hosts,
-                                 t == at::kBFloat16 ? "bf16" : at::toString(t), gigabytes(bytes)));
-      break;
-    }
-    if (type == at::kBFloat16) break;
-  }
-  return ways.empty() ? "no number of hosts like this would do"
-                      : fmt::format("would fit: {}", fmt::join(ways, ", or "));
+// The ranks on this rank's host.
+struct Host {
+  int64_t ranks = 0;
+  bool has_rank_0 = false;
+};
+
+Host this_host(comm::Communicator& world) {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  const std::vector<std::string> hosts = comm::gather_strings(world, name);
+  return {.ranks = std::count(hosts.begin(), hosts.end(), std::string(name)), .has_rank_0 = hosts[0] == name};
 }
 
 sharding::ShardExtents extents_of(const sharding::MeshShape& mesh) {
   return {.shards = static_cast<int>(mesh.shard * mesh.sequence), .tensor = static_cast<int>(mesh.tensor)};
 }
 
+// What a user could do instead, from the cheapest on.
+std::string what_would_fit(const std::vector<sharding::UnitSpec>& units, sharding::ShardExtents extents,
+                           Precision precision, bool trainable, const Host& host, uint64_t available) {
+  const auto need = [&](Precision p, int hosts_times) {
+    const sharding::ShardExtents more = {.shards = extents.shards * hosts_times, .tensor = extents.tensor};
+    return static_cast<double>(host_bytes(units, more, p, trainable, host.ranks, host.has_rank_0));
+  };
+  const auto fits = [&](double bytes) { return bytes <= static_cast<double>(available); };
+  const bool is_narrow = compute_type(precision) == at::kBFloat16;
+  if (!is_narrow && fits(need(Precision::kBf16, 1)))
+    return fmt::format("--dtype bf16 needs {} and would fit", gigabytes(need(Precision::kBf16, 1)));
+  const int64_t hosts_now = std::max<int64_t>(1, extents.ranks() / host.ranks);
+  std::vector<std::string> ways;
+  std::vector<Precision> choices = {precision};
+  if (!is_narrow) choices.insert(choices.begin(), Precision::kBf16);
+  for (const Precision p : choices) {
+    int too_few = 1, times = 1024;  // more hosts need less on each
+    if (!fits(need(p, times))) continue;
+    while (times - too_few > 1) {
+      const int middle = (too_few + times) / 2;
+      (fits(need(p, middle)) ? times : too_few) = middle;
+    }
+    ways.push_back(fmt::format("{} hosts like this with --dtype {} ({} on each)", hosts_now * times,
+                               word_of(p), gigabytes(need(p, times))));
+  }
+  return ways.empty() ? "no number of hosts like this would do"
+                      : fmt::format("would fit: {}", fmt::join(ways, ", or "));
+}
+
 void require_memory(comm::Communicator& world, const std::vector<sharding::UnitSpec>& units,
-                    const sharding::MeshShape& mesh, at::ScalarType type, bool trainable,
+                    const sharding::MeshShape& mesh, Precision precision, bool trainable,
                     const std::string& name) {
-  const int64_t here = ranks_here(world);
+  const Host host = this_host(world);
   comm::run_agreed(world, [&] {
-    const sharding::NetworkBytes bytes = sharding::network_bytes(units, extents_of(mesh), type, trainable);
-    const int64_t buffer = world.size() > 1 ? bytes.largest_unit : 0;
-    const double needed = static_cast<double>((bytes.kept + buffer) * here);
-    const uint64_t available = available_memory();
-    check(available == 0 || needed <= static_cast<double>(available), ErrorKind::kDoesNotFit,
-          fmt::format("{} with {:.2f} G parameters needs {} on this host ({} of {} ranks), and {} are free",
-                      name, static_cast<double>(sharding::count_elements(units)) / 1e9, gigabytes(needed),
-                      here, world.size(), gigabytes(static_cast<double>(available))),
-          what_would_fit(units, type, trainable, world.size(), here, available));
+    const sharding::ShardExtents extents = extents_of(mesh);
+    const auto needed =
+        static_cast<double>(host_bytes(units, extents, precision, trainable, host.ranks, host.has_rank_0));
+    const std::optional<uint64_t> available = available_memory();
+    if (!available || needed <= static_cast<double>(*available)) return;
+    throw Error(
+        ErrorKind::kDoesNotFit,
+        fmt::format("{} with {:.2f} G parameters needs {} on this host ({} of {} ranks), and {} are free",
+                    name, static_cast<double>(sharding::count_elements(units)) / 1e9, gigabytes(needed),
+                    host.ranks, world.size(), gigabytes(static_cast<double>(*available))),
+        what_would_fit(units, extents, precision, trainable, host, *available));
   });
 }
 
@@ -97,24 +113,36 @@ at::ScalarType compute_type(Precision precision) {
   return precision == Precision::kF32 ? at::kFloat : at::kBFloat16;
 }
 
-LoadedWan::LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
-                     bool trainable, const sharding::MeshShape& mesh)
-    : precision_(precision) {
+OpenedWan::OpenedWan(comm::Communicator& world, const std::filesystem::path& path) {
   comm::run_agreed(world, [&] {
-    weights_ = std::make_unique<model::WanWeights>(model::open_wan_weights(path));
-    info_ = from_metadata(weights_->files.metadata(), weights_->config, weights_->files.path());
+    weights = std::make_unique<model::WanWeights>(model::open_wan_weights(path));
+    info = from_metadata(weights->files.metadata(), weights->config, weights->files.path());
   });
-  const at::ScalarType type = compute_type(precision);
-  const sharding::MeshShape shape = sharding::resolve_mesh(
-      mesh, world.size(), {.heads = weights_->config.heads, .ffn = weights_->config.ffn});
-  require_memory(world, units(), shape, type, trainable, path.string());
-  mesh_ = std::make_unique<sharding::Mesh>(shape, world);
-  load(world, trainable);
 }
 
-std::vector<sharding::UnitSpec> LoadedWan::units() const {
-  const bool has_head = info_ && !info_->is_teacher && workers::is_decoupled(info_->method.name);
-  return has_head ? model::tmd_student_units(info_->student) : model::wan_units(weights_->config);
+std::vector<sharding::UnitSpec> OpenedWan::units() const {
+  return info && info->has_flow_head() ? model::tmd_student_units(info->student)
+                                       : model::wan_units(weights->config);
+}
+
+int64_t host_bytes(const std::vector<sharding::UnitSpec>& units, sharding::ShardExtents extents,
+                   Precision precision, bool trainable, int64_t here, bool has_rank_0) {
+  const at::ScalarType type = compute_type(precision);
+  const sharding::NetworkBytes bytes = sharding::network_bytes(units, extents, type, trainable);
+  const int64_t wide = type == at::kDouble ? 8 : 4;
+  const int64_t gradients = trainable && has_rank_0 ? sharding::count_elements(units) * wide : 0;
+  return (bytes.kept + bytes.buffers) * here + gradients;
+}
+
+LoadedWan::LoadedWan(comm::Communicator& world, OpenedWan opened, Precision precision, bool trainable,
+                     const sharding::MeshShape& mesh)
+    : precision_(precision), opened_(std::move(opened)) {
+  const model::WanConfig& config = weights().config;
+  const sharding::MeshShape shape =
+      sharding::resolve_mesh(mesh, world.size(), {.heads = config.heads, .ffn = config.ffn});
+  require_memory(world, opened_.units(), shape, precision, trainable, weights().files.path().string());
+  mesh_ = std::make_unique<sharding::Mesh>(shape, world);
+  load(world, trainable);
 }
 
 void LoadedWan::load(comm::Communicator& world, bool trainable) {
@@ -122,12 +150,12 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
   const uint64_t memory = resident_memory(), read = bytes_read_by_process();
   const at::ScalarType type = compute_type(precision_);
   const sharding::NetworkBytes bytes =
-      sharding::network_bytes(units(), extents_of(mesh_->shape()), type, trainable);
+      sharding::network_bytes(opened_.units(), extents_of(mesh_->shape()), type, trainable);
   comm::run_agreed(world, [&] {
-    network_ =
-        std::make_unique<sharding::ShardedNetwork>("transformer", units(), *mesh_, type, trainable, buffers_);
-    model::load_weights(*network_, weights_->files,
-                        [&](const std::string& name) { return weights_->spelling.of(name); });
+    network_ = std::make_unique<sharding::ShardedNetwork>("transformer", opened_.units(), *mesh_, type,
+                                                          trainable, buffers_);
+    model::load_weights(*network_, weights().files,
+                        [&](const std::string& name) { return weights().spelling.of(name); });
   });
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   double sums[] = {static_cast<double>(bytes_read_by_process() - read)};
@@ -135,7 +163,7 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
   const uint64_t peak = std::max(peak_resident_memory(), memory);
   report_ = {.seconds = static_cast<double>(comm::agree_max(world, std::llround(took.count() * 1e6))) / 1e6,
              .bytes_read = std::llround(sums[0]),
-             .file_bytes = static_cast<int64_t>(weights_->files.data_bytes()),
+             .file_bytes = static_cast<int64_t>(weights().files.data_bytes()),
              .shard_bytes = bytes.kept,
              .largest_unit = bytes.largest_unit,
              .peak_above_start = comm::agree_max(world, static_cast<int64_t>(peak - memory))};
@@ -143,8 +171,8 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
     log_info(
         "loaded {} ({} naming, {:.2f} G parameters) on {} ranks in {:.2f} s; read {:.3f} times the tensors' "
         "{}",
-        weights_->files.path().string(), name(weights_->spelling.naming),
-        static_cast<double>(weights_->parameters()) / 1e9, world.size(), report_.seconds,
+        weights().files.path().string(), name(weights().spelling.naming),
+        static_cast<double>(weights().parameters()) / 1e9, world.size(), report_.seconds,
         static_cast<double>(report_.bytes_read) / static_cast<double>(report_.file_bytes),
         gigabytes(static_cast<double>(report_.file_bytes)));
   }

@@ -6,6 +6,7 @@
 
 #include "model/wan_weights.h"
 #include "orchestrator/export_info.h"
+#include "sharding/flat_layout.h"
 #include "sharding/sharded_network.h"
 
 namespace tmd::orchestrator {
@@ -22,20 +23,36 @@ enum class Precision {
 Precision parse_precision(const std::string& word);
 at::ScalarType compute_type(Precision precision);
 
+/// Weights files of a Wan transformer or of an exported student, opened but not loaded: all that their
+/// headers say.
+struct OpenedWan {
+  /// Throws, on all ranks: as model::open_wan_weights and from_metadata. Collective over: `world`.
+  OpenedWan(comm::Communicator& world, const std::filesystem::path& path);
+
+  std::unique_ptr<model::WanWeights> weights;
+  std::optional<ExportInfo> info;  ///< what an export says of itself; empty for published weights
+
+  /// Those of the whole network.
+  std::vector<sharding::UnitSpec> units() const;
+};
+
+/// Bytes that a network of `units` takes on a host where `here` ranks run: shards, and the buffers of each
+/// rank; for a trainable one with rank 0 on the host also one whole set of gradients.
+int64_t host_bytes(const std::vector<sharding::UnitSpec>& units, sharding::ShardExtents extents,
+                   Precision precision, bool trainable, int64_t here, bool has_rank_0);
+
 /// A Wan transformer or an exported student from weights files, cut over all ranks.
 class LoadedWan {
  public:
-  /// Opens the weights that `path` stands for, checks that they fit into the memory of the hosts, makes the
-  /// network and fills it; every rank reads its own byte ranges. `trainable`: gradients of parameters are
-  /// wanted. Throws, on all ranks: as open_wan_weights, from_metadata and load_weights; kDoesNotFit, before
-  /// anything is read or allocated, with what would fit. Keeps a reference to `world`. Collective over:
-  /// `world`.
-  LoadedWan(comm::Communicator& world, const std::filesystem::path& path, Precision precision,
-            bool trainable = false, const sharding::MeshShape& mesh = {});
+  /// Checks that the weights fit into the memory of the hosts, makes the network and fills it; every rank
+  /// reads its own byte ranges. `trainable`: gradients of parameters are wanted, and room for all of them is
+  /// needed on rank 0. Throws, on all ranks: as load_weights; kDoesNotFit, before anything is read or
+  /// allocated, with what would fit. Keeps a reference to `world`. Collective over: `world`.
+  LoadedWan(comm::Communicator& world, OpenedWan opened, Precision precision, bool trainable = false,
+            const sharding::MeshShape& mesh = {});
 
-  const model::WanWeights& weights() const { return *weights_; }
-  /// What an export says of itself; empty for published weights.
-  const std::optional<ExportInfo>& info() const { return info_; }
+  const model::WanWeights& weights() const { return *opened_.weights; }
+  const std::optional<ExportInfo>& info() const { return opened_.info; }
   sharding::ShardedNetwork& network() { return *network_; }
   const sharding::Mesh& mesh() const { return *mesh_; }
   Precision precision() const { return precision_; }
@@ -55,12 +72,10 @@ class LoadedWan {
   void close();
 
  private:
-  std::vector<sharding::UnitSpec> units() const;
   void load(comm::Communicator& world, bool trainable);
 
   Precision precision_;
-  std::unique_ptr<model::WanWeights> weights_;
-  std::optional<ExportInfo> info_;
+  OpenedWan opened_;
   std::unique_ptr<sharding::Mesh> mesh_;
   sharding::GatherBuffers buffers_;
   std::unique_ptr<sharding::ShardedNetwork> network_;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "comm/agree.h"
+#include "data/codec.h"
 #include "model/wan_vae.h"
 #include "orchestrator/export_folder.h"
 #include "orchestrator/job.h"
@@ -17,16 +18,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kWanCodec = "wan2.1-vae";
+using data::kWanCodec;
 constexpr VideoSize kPublishedSize = {.frames = 81, .height = 480, .width = 832};
+
+void check_for_run(const SourceOptions& options) {
+  check(!options.size.is_given() && !options.precision, ErrorKind::kUsage,
+        "tmd sample: --frames, --height, --width and --dtype are for exports and published models",
+        "tmd export writes an export of a run");
+  check(!options.teacher || !options.average, ErrorKind::kUsage,
+        "tmd sample: --average is of the network that the run trains, --teacher of the one that it only uses",
+        "leave one of the two out; a run that trains its teacher is sampled with --average alone");
+}
 
 class RunSource : public SampleSource {
  public:
   RunSource(comm::Communicator& world, const fs::path& run, const SourceOptions& options)
       : run_(world, run, options.sampler_words) {
-    check(!options.size.is_given() && !options.precision, ErrorKind::kUsage,
-          "tmd sample: --frames, --height, --width and --dtype are for exports and published models",
-          "tmd export writes an export of a run");
     if (options.average) run_.use_average();
     is_teacher_ = options.teacher || run_.student() == nullptr;
     network_ = is_teacher_ ? &run_.teacher() : run_.student();
@@ -34,8 +41,10 @@ class RunSource : public SampleSource {
     method_ = run_.config().stages.method;
     sampler_ = run_.config().sampler;
     header_ = run_.job().data().header();
+    check_words(options.sampler_words);
   }
 
+  void load() override {}
   Prompts own_prompts(int64_t count) override { return read_prompts(run_.job().data(), count); }
   configs::DecoderOptions decoders() const override { return run_.config().decoder; }
   void close() override { run_.close(); }
@@ -74,32 +83,39 @@ data::LatentHeader wan_latents(int64_t channels) {
 class WeightsSource : public SampleSource {
  public:
   WeightsSource(comm::Communicator& world, const fs::path& weights, const SourceOptions& options)
-      : folder_(weights) {
+      : world_(world), folder_(weights) {
     const Precision precision = options.precision.value_or(Precision::kF32);
     check(precision != Precision::kBf16Diffusers, ErrorKind::kUsage,
           "tmd sample: --dtype bf16-diffusers is for tmd forward", "take bf16");
     check(!options.teacher && !options.average, ErrorKind::kUsage,
           "tmd sample: --teacher and --average are for runs; weights hold one network");
-    set_compute_threads(world, 0);
-    loaded_ = std::make_unique<LoadedWan>(world, weights, precision);
-    network_ = &loaded_->network();
+    precision_ = precision;
+    opened_.emplace(world, weights);
     comm::run_agreed(world, [&] { set_up(options); });
   }
 
+  void load() override {
+    set_compute_threads(world_, 0);
+    loaded_ = std::make_unique<LoadedWan>(world_, std::move(*opened_), precision_);
+    network_ = &loaded_->network();
+  }
+
   Prompts own_prompts(int64_t count) override {
-    const fs::path file = folder_ / kEmbeddingsFile;
-    check(fs::exists(file), ErrorKind::kUsage, fmt::format("{} brings no prompts", folder_.string()),
+    const std::optional<fs::path> file = embeddings_of(folder_);
+    check(file.has_value(), ErrorKind::kUsage, fmt::format("{} brings no prompts", folder_.string()),
           "name an embeddings file: --prompts FILE.h5 (scripts/embed_prompts.py makes one)");
-    data::DataSet set({file});
+    data::DataSet set({*file});
     return read_prompts(set, count);
   }
 
-  void close() override { loaded_->close(); }
+  void close() override {
+    if (loaded_) loaded_->close();
+  }
 
  private:
   void set_up(const SourceOptions& options) {
-    const std::optional<ExportInfo>& info = loaded_->info();
-    plan_.model.wan = loaded_->weights().config;
+    const std::optional<ExportInfo>& info = opened_->info;
+    plan_.model.wan = opened_->weights->config;
     plan_.student.wan = plan_.model.wan;
     is_teacher_ = !info || info->is_teacher;
     if (info) {
@@ -116,14 +132,21 @@ class WeightsSource : public SampleSource {
                         plan_.model.wan.channels, model::kWanVaeChannels),
             "export a run of tmd: exports say what their latents are");
       set_video_size(header_, options.size, kPublishedSize);
+      // As the original code samples its models (Wan 2.9); a clip of them fills the memory.
+      sampler_.solver = configs::SamplerOptions::Solver::kUniPc;
+      sampler_.batch = 1;
     }
+    check_words(options.sampler_words);
     configs::Config config;
     config.sampler = sampler_;
     configs::declare_options(config)->parse_command_line(options.sampler_words);
     sampler_ = config.sampler;
   }
 
+  comm::Communicator& world_;
   fs::path folder_;
+  Precision precision_ = Precision::kF32;
+  std::optional<OpenedWan> opened_;  // until load
   std::unique_ptr<LoadedWan> loaded_;
 };
 
@@ -149,11 +172,30 @@ SamplerWords take_sampler_words(const std::vector<std::string>& words) {
 
 std::unique_ptr<SampleSource> SampleSource::open(comm::Communicator& world, const fs::path& weights,
                                                  const SourceOptions& options) {
-  if (is_run(weights)) return std::make_unique<RunSource>(world, weights, options);
+  if (is_run(weights)) {
+    check_for_run(options);
+    return std::make_unique<RunSource>(world, weights, options);
+  }
   return std::make_unique<WeightsSource>(world, weights, options);
 }
 
-void SampleSource::set_steps(int64_t steps) { (is_teacher_ ? sampler_.steps : method_.outer_steps) = steps; }
+void SampleSource::check_words(const std::vector<std::string>& sampler_words) const {
+  if (is_teacher_) return;
+  for (const std::string& word : sampler_words) {
+    const bool is_name = word.rfind("--sampler.", 0) == 0;  // else the value of the word before
+    const std::string name = word.substr(0, word.find('='));
+    check(!is_name || name == "--sampler.batch", ErrorKind::kUsage,
+          fmt::format("tmd sample: {} is how a teacher is sampled; this is a student", name),
+          "--steps sets a student's steps; its other numbers belong to its weights");
+  }
+}
+
+void SampleSource::set_steps(int64_t steps) {
+  const int64_t most = is_teacher_ ? kMostTeacherSteps : kMostStudentSteps;
+  check(steps >= 1 && steps <= most, ErrorKind::kUsage,
+        fmt::format("tmd sample: --steps {} is not between 1 and {}", steps, most));
+  (is_teacher_ ? sampler_.steps : method_.outer_steps) = steps;
+}
 
 void SampleSource::check_prompts(const Prompts& prompts) const {
   if (plan_.model.kind == model::ModelKind::kMlp) return;

@@ -28,7 +28,7 @@ SamplerWords take_sampler_words(const std::vector<std::string>& words);
 /// What a user may say about a source of samples.
 struct SourceOptions {
   bool teacher = false, average = false;   ///< of a run
-  std::vector<std::string> sampler_words;  ///< replace a teacher's sampler options
+  std::vector<std::string> sampler_words;  ///< replace a teacher's sampler options, and the batch of both
   VideoSize size;                          ///< of weights with Wan latents
   std::optional<Precision> precision;      ///< of weights; default float32
 };
@@ -37,13 +37,18 @@ struct SourceOptions {
 /// teacher. Functions that compute are collective over the world that it was opened with.
 class SampleSource {
  public:
-  /// Opens what `weights` names. Throws, on all ranks: kUsage for options that do not apply to it, kData as
-  /// TrainedRun and LoadedWan, kDoesNotFit. Keeps a reference to `world`. Collective over: `world`.
+  /// Opens what `weights` names: of weights files the headers alone, so that everything but what computes may
+  /// be called. Throws, on all ranks: kUsage for options that do not apply to it, kData as TrainedRun and
+  /// OpenedWan. Keeps a reference to `world`. Collective over: `world`.
   static std::unique_ptr<SampleSource> open(comm::Communicator& world, const std::filesystem::path& weights,
                                             const SourceOptions& options);
   virtual ~SampleSource() = default;
 
-  /// Steps of the student's outer grid, or of the teacher's sampler.
+  /// Reads weights that are only opened so far; before `sample` and `noise`. Throws as LoadedWan. Collective
+  /// over: the world.
+  virtual void load() = 0;
+  /// Steps of the student's outer grid, or of the teacher's sampler. Throws kUsage for more than either may
+  /// have.
   void set_steps(int64_t steps);
   /// The first `count` prompts that come with the source. Throws kUsage when none do.
   virtual Prompts own_prompts(int64_t count) = 0;
@@ -64,6 +69,8 @@ class SampleSource {
 
  protected:
   SampleSource() = default;
+  /// Throws kUsage when a student is given options of a teacher's sampler.
+  void check_words(const std::vector<std::string>& sampler_words) const;
 
   workers::NetworkPlan plan_;
   sharding::ShardedNetwork* network_ = nullptr;

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "model/weight_check.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -26,10 +27,6 @@ const char* dtype_of(at::ScalarType type) {
   throw Error(ErrorKind::kInternal, fmt::format("tensors of type {} are not written", at::toString(type)));
 }
 
-std::span<std::byte> bytes_of(const at::Tensor& tensor) {
-  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
-}
-
 }  // namespace
 
 at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name) {
@@ -43,7 +40,7 @@ at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name) {
   for (const auto& [dtype, type] : kTypes) {
     if (entry->dtype != dtype) continue;
     at::Tensor tensor = at::empty(entry->shape, type);
-    file.read(*entry, 0, bytes_of(tensor));
+    file.read(*entry, 0, model::bytes_of(tensor));
     return tensor;
   }
   throw Error(ErrorKind::kData,
@@ -60,13 +57,20 @@ at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name, int
   return tensor;
 }
 
+void require_folder_of(const std::filesystem::path& file) {
+  const std::filesystem::path folder = file.parent_path();
+  check(folder.empty() || std::filesystem::is_directory(folder), ErrorKind::kIo,
+        fmt::format("cannot write {}: there is no folder {}", file.string(), folder.string()),
+        "make the folder, or name another file");
+}
+
 void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
                    const SafetensorsMetadata& metadata) {
   std::vector<SafetensorsDeclaration> declarations;
   for (const auto& [name, tensor] : tensors)
     declarations.push_back({name, dtype_of(tensor.scalar_type()), tensor.sizes().vec()});
   SafetensorsWriter writer(path, std::move(declarations), metadata);
-  for (const auto& [name, tensor] : tensors) writer.append(name, bytes_of(tensor.contiguous()));
+  for (const auto& [name, tensor] : tensors) writer.append(name, model::bytes_of(tensor.contiguous()));
   writer.finish();
 }
 

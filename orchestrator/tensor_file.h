@@ -22,6 +22,9 @@ at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name);
 at::Tensor read_tensor(const SafetensorsFile& file, const std::string& name, int64_t dims,
                        const std::string& meaning);
 
+/// Throws kIo unless the folder that `file` shall lie in exists: before the work whose result it will hold.
+void require_folder_of(const std::filesystem::path& file);
+
 /// Writes the tensors, each in its own type (as above), as one safetensors file. Throws kIo.
 void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors,
                    const SafetensorsMetadata& metadata = {});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "comm/agree.h"
 
@@ -24,8 +25,7 @@ std::optional<fs::path> run_of_checkpoint(const fs::path& folder) {
 
 // RUN or RUN/checkpoints/step_00002000.
 Place find_place(const fs::path& folder) {
-  const fs::path whole = fs::absolute(folder).lexically_normal();
-  const fs::path given = whole.filename().empty() ? whole.parent_path() : whole;
+  const fs::path given = plain_path(folder);
   Place place{given, std::nullopt};
   if (const auto run = run_of_checkpoint(given)) {
     place.run = *run;
@@ -40,8 +40,7 @@ Place find_place(const fs::path& folder) {
 }  // namespace
 
 bool is_run(const fs::path& folder) {
-  const fs::path whole = fs::absolute(folder).lexically_normal();
-  const fs::path given = whole.filename().empty() ? whole.parent_path() : whole;
+  const fs::path given = plain_path(folder);
   return run_of_checkpoint(given).has_value() || fs::exists(given / "config.ini");
 }
 

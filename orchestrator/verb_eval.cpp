@@ -43,6 +43,7 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
         .push_back(word);
   }
   const Arguments arguments("eval", own, {"run", "json", "samples", "seed"}, {"average"});
+  arguments.refuse_plain();
   const int64_t count = arguments.integer_or("samples", 256);
   const uint64_t seed = static_cast<uint64_t>(arguments.integer_or("seed", 1));
   check(count >= 8, ErrorKind::kUsage, "tmd eval: --samples must be at least 8");

@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "comm/agree.h"
 #include "orchestrator/arguments.h"
@@ -21,14 +23,15 @@ constexpr const char* kHelp =
     R"(tmd export RUN|MODEL --output DIR [--for tmd|wan|diffusers|comfyui] [--dtype bf16|f16|f32] [--average] [--teacher]
 
 Writes weights that other tools load, into a new folder. RUN is a run folder or one of its checkpoints/step_*; its student
-is written (--teacher: its teacher; --average: the average of the weights). MODEL is a folder or file of a published Wan model
-or an earlier export, which is converted.
+is written (--teacher: its teacher; --average: the average of the weights that the run trains; not both). MODEL is a folder
+or file of a published Wan model or an earlier export, which is converted.
 
   --for tmd         students: student.safetensors with tmd_wan.py, a Python module that loads and samples it (default)
   --for wan         the original code's layout; --for diffusers: transformer/ and scheduler/; --for comfyui: one file.
                     These three hold a stock Wan transformer: a DMD2-v student or a teacher. A TMD student has a flow head,
                     which stock Wan lacks.
-  --dtype           default bf16 for a run, the element type of the file for a model
+  --dtype           default bf16 for a run. A model keeps its bits: f16 or bf16 if all its tensors have that type, else f32;
+                    of a model in f64, which no export has, say what it becomes. Numbers beyond the range of f16 are refused.
 
 Every export carries its step schedule and shift in the metadata, embeddings.h5 with a few prompts and the negative prompt
 where they are known, and a README.md that says how to run it. A run is exported by as many ranks as trained it.
@@ -54,7 +57,7 @@ ExportInfo info_of(TrainedRun& run, bool teacher, bool average) {
   info.student = run.job().plan().student;
   info.student.wan = config.model.wan;
   info.latents = run.job().data().header();
-  info.source = nlohmann::json{{"run", fs::absolute(run.run_folder()).lexically_normal().filename().string()},
+  info.source = nlohmann::json{{"run", plain_path(run.run_folder()).filename().string()},
                                {"step", run.step()},
                                {"average", average},
                                {"code_version", code_version()}}
@@ -63,6 +66,9 @@ ExportInfo info_of(TrainedRun& run, bool teacher, bool average) {
 }
 
 void export_run(comm::Communicator& world, const Arguments& arguments, ExportRequest request) {
+  check(!arguments.has("teacher") || !arguments.has("average"), ErrorKind::kUsage,
+        "tmd export: --average is of the network that the run trains, --teacher of the one that it only uses",
+        "leave one of the two out; of a run that trains its teacher --average alone takes that");
   TrainedRun run(world, arguments.plain().front());
   const bool teacher = arguments.has("teacher") || run.student() == nullptr;
   check(run.config().model.kind == model::ModelKind::kWan, ErrorKind::kData,
@@ -71,6 +77,7 @@ void export_run(comm::Communicator& world, const Arguments& arguments, ExportReq
   request.dtype = dtype_name(arguments.value_or("dtype", "bf16"));
   request.config = run.config().model.wan;
   request.info = info_of(run, teacher, arguments.has("average"));
+  require_target(request.target, request.info);
   comm::run_agreed(world,
                    [&] { request.prompts = read_prompts(run.job().data(), run.config().preview.prompts); });
   write_export(teacher ? run.teacher() : *run.student(), request, arguments.required("output"));
@@ -79,27 +86,37 @@ void export_run(comm::Communicator& world, const Arguments& arguments, ExportReq
 
 // The embeddings of an export go on with it.
 std::optional<Prompts> prompts_beside(const fs::path& model) {
-  const fs::path file = model / kEmbeddingsFile;
-  if (!fs::exists(file)) return {};
-  data::DataSet set({file});
+  const std::optional<fs::path> file = embeddings_of(model);
+  if (!file) return {};
+  data::DataSet set({*file});
   return read_prompts(set, set.size());
+}
+
+// By default the type in which no number changes.
+std::string dtype_for(const model::WanWeights& weights, const Arguments& arguments) {
+  if (arguments.has("dtype")) return dtype_name(arguments.required("dtype"));
+  const std::vector<std::string> there = weights.dtypes();
+  check(std::ranges::find(there, "F64") == there.end(), ErrorKind::kUsage,
+        weights.files.path().string() + " holds tensors in F64, a type that exports do not have",
+        "--dtype f32 rounds them");
+  const bool is_narrow = there.size() == 1 && (there.front() == "F16" || there.front() == "BF16");
+  return is_narrow ? there.front() : "F32";
 }
 
 void export_model(comm::Communicator& world, const Arguments& arguments, ExportRequest request) {
   check(!arguments.has("teacher") && !arguments.has("average"), ErrorKind::kUsage,
         "tmd export: --teacher and --average are for runs");
   const fs::path source = arguments.plain().front();
-  std::vector<std::string> dtypes;
-  comm::run_agreed(world, [&] { dtypes = model::open_wan_weights(source).dtypes(); });
-  const bool all_bf16 = dtypes == std::vector<std::string>{"BF16"};
-  LoadedWan loaded(world, source, all_bf16 ? Precision::kBf16 : Precision::kF32);
-  const bool is_kept = dtypes.front() == "F16" || all_bf16;
-  request.dtype = arguments.has("dtype") ? dtype_name(arguments.required("dtype"))
-                  : is_kept              ? dtypes.front()
-                                         : "F32";
-  request.config = loaded.weights().config;
-  request.info = loaded.info();
-  comm::run_agreed(world, [&] { request.prompts = prompts_beside(source); });
+  OpenedWan opened(world, source);
+  comm::run_agreed(world, [&] {
+    request.config = opened.weights->config;
+    request.info = opened.info;
+    require_target(request.target, request.info);
+    request.dtype = dtype_for(*opened.weights, arguments);
+    request.prompts = prompts_beside(source);
+  });
+  // What ends up in bfloat16 may be rounded to it while it is read.
+  LoadedWan loaded(world, std::move(opened), request.dtype == "BF16" ? Precision::kBf16 : Precision::kF32);
   write_export(loaded.network(), request, arguments.required("output"));
   loaded.close();
 }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/host_memory.h"
+#include "base/input_file.h"
 #include "base/log.h"
 #include "base/publish.h"
 #include "comm/agree.h"
@@ -49,7 +50,7 @@ struct Inputs {
 };
 
 Inputs read_inputs(const std::string& path, bool gradients, at::ScalarType type) {
-  const SafetensorsFile file(path);
+  const SafetensorsFile file(input_file(path));
   Inputs in{.latents = read_tensor(file, "latents", 5, "[B, C, T, H, W]").to(type),
             .timestep = read_tensor(file, "timestep", 1, "[B]").to(at::kDouble),
             .text = read_tensor(file, "text", 3, "[B, S, E]").to(type),
@@ -110,10 +111,13 @@ void add_gradients(LoadedWan& loaded, const model::WanDit& dit, Inputs in, const
   out["grad.latents"] = grads[0];
   out["grad.text"] = grads[1];
   sharding::ShardedNetwork& network = loaded.network();
+  // Rank 0 writes them; the others would only hold them.
+  const bool keeps = network.mesh().world().rank() == 0;
   for (int unit = 0; unit < network.units(); ++unit) {
-    for (const sharding::ParamSpec& param : network.spec(unit).params) {
-      out["grad." + loaded.weights().spelling.of(param.name)] =
-          network.full_gradient(param.name) / static_cast<double>(loaded.mesh().data_ranks());
+    std::vector<at::Tensor> gradients = network.full_gradients(unit);
+    for (size_t i = 0; keeps && i < gradients.size(); ++i) {
+      out["grad." + loaded.weights().spelling.of(network.spec(unit).params[i].name)] =
+          gradients[i].div_(static_cast<double>(loaded.mesh().data_ranks()));
     }
   }
 }
@@ -135,22 +139,26 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
       "forward", words,
       {"weights", "inputs", "output", "dtype", "blocks", "report", "mesh.sequence", "mesh.tensor"},
       {"gradients"});
+  arguments.refuse_plain();
   const bool gradients = arguments.has("gradients");
   const std::string output = arguments.required("output");
   const Precision precision = parse_precision(arguments.value_or("dtype", "f32"));
   set_compute_threads(world, 0);
+  OpenedWan opened(world, arguments.required("weights"));
+  check(!opened.weights->has_student_parts, ErrorKind::kData,
+        opened.weights->files.path().string() + " is a TMD student, which is no single network",
+        "tmd sample runs it");
+  const std::vector<int64_t> blocks = parse_blocks(arguments, opened.weights->config.layers);
   Inputs in;
   comm::run_agreed(world, [&] {
     const at::ScalarType type = precision == Precision::kF64 ? at::kDouble : at::kFloat;
     in = read_inputs(arguments.required("inputs"), gradients, type);
+    require_folder_of(output);
+    if (arguments.has("report")) require_folder_of(arguments.required("report"));
   });
   const sharding::MeshShape mesh{.sequence = arguments.integer_or("mesh.sequence", 1),
                                  .tensor = arguments.integer_or("mesh.tensor", 1)};
-  LoadedWan loaded(world, arguments.required("weights"), precision, gradients, mesh);
-  check(!loaded.weights().has_student_parts, ErrorKind::kData,
-        loaded.weights().files.path().string() + " is a TMD student, which is no single network",
-        "tmd sample runs it");
-  std::vector<int64_t> blocks = parse_blocks(arguments, loaded.weights().config.layers);
+  LoadedWan loaded(world, std::move(opened), precision, gradients, mesh);
   const model::WanDit dit(
       loaded.weights().config, loaded.network(),
       precision == Precision::kBf16Diffusers ? std::optional(at::kBFloat16) : std::nullopt);

@@ -6,6 +6,7 @@
 #include "base/folder.h"
 #include "base/log.h"
 #include "comm/agree.h"
+#include "data/codec.h"
 #include "data/writer.h"
 #include "orchestrator/arguments.h"
 #include "orchestrator/latent_pictures.h"
@@ -22,18 +23,22 @@ namespace {
 
 constexpr const char* kHelp =
     R"(tmd sample --weights DIR --output DIR [--prompts FILE.h5] [--count N] [--steps M] [--seed S] [--teacher] [--average]
-           [--dtype f32|f64|bf16] [--frames F --height H --width W] [--write-noise FILE.safetensors]
-           [--sampler.KEY=VALUE ...]
+           [--dtype f32|f64|bf16] [--frames F] [--height H] [--width W] [--vae FILE] [--taew FILE]
+           [--write-noise FILE.safetensors] [--sampler.KEY=VALUE ...]
 
 Samples videos. DIR is a run (its folder, or one of its checkpoints/step_*), an export, or the folder of a published Wan
 model, which is sampled as a teacher. Prompts are the embeddings in FILE.h5, a tmd-latents file with or without latents (see
 scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of an export.
 
-  --teacher, --average   of a run: its teacher instead of the student; the average of the weights
+  --teacher, --average   of a run: its teacher instead of the student; the average of the weights that it trains (one of
+                         the two)
   --steps                of the student's outer grid, or of the teacher's sampler
-  --sampler.KEY=VALUE    how a teacher is sampled: solver, steps, shift, cfg, grid, model_time (tmd inspect options)
+  --sampler.KEY=VALUE    how a teacher is sampled: solver, steps, shift, cfg, grid, model_time (tmd inspect options). Exports
+                         and runs bring theirs; published models have unipc, 50 steps, shift 5, guidance 5. Of students and
+                         teachers: --sampler.batch, samples that are computed at once (published models 1, else 16)
   --dtype                what exports and published models compute with (default f32; a run: as it was trained)
-  --frames --height --width   size of the videos for published models and exports with Wan latents
+  --frames --height --width   size of the videos for published models (default 81 x 480 x 832) and exports with Wan latents
+                         (default as trained): frames 4 k + 1, height and width multiples of 16
   --vae, --taew          weights that show latents of Wan's VAE: its own, or those of TAEW2.1; without them a linear map
                          shows a small picture
   --write-noise          the noise that the samples start from, for other programs: `noise` [N, C, T, H, W] and, for a TMD
@@ -50,9 +55,8 @@ and samples.webp of the first 64. Runs of several ranks are sampled by as many.
 
 constexpr int64_t kMostShown = 64;
 
-void write_pictures(const std::filesystem::path& folder, const data::LatentHeader& header,
-                    const configs::DecoderOptions& decoders, const at::Tensor& samples) {
-  const auto pictures = LatentPictures::make(header, decoders);
+void write_pictures(const std::filesystem::path& folder, const LatentPictures* pictures,
+                    const at::Tensor& samples) {
   if (!pictures) return;
   if (pictures->is_plot()) {
     write_png(folder / "samples.png", pictures->plot(samples, samples));
@@ -70,7 +74,7 @@ void write_pictures(const std::filesystem::path& folder, const data::LatentHeade
 }
 
 void write_output(const std::filesystem::path& folder, data::LatentHeader header, const Prompts& prompts,
-                  const configs::DecoderOptions& decoders, const at::Tensor& samples) {
+                  const LatentPictures* pictures, const at::Tensor& samples) {
   header.has_latents = true;
   header.samples = samples.size(0);
   header.latent_type = header.text_type = data::StoredType::kFloat32;
@@ -87,13 +91,27 @@ void write_output(const std::filesystem::path& folder, data::LatentHeader header
   }
   if (prompts.negative) writer.write_negative_text(*prompts.negative);
   writer.finish();
-  write_pictures(folder, header, decoders, samples);
+  write_pictures(folder, pictures, samples);
 }
 
 VideoSize video_size(const Arguments& arguments) {
-  return {.frames = arguments.integer_or("frames", 0),
-          .height = arguments.integer_or("height", 0),
-          .width = arguments.integer_or("width", 0)};
+  const auto size = [&](const char* name) {
+    const int64_t value = arguments.integer_or(name, 0);
+    check(!arguments.has(name) || value >= 1, ErrorKind::kUsage,
+          fmt::format("tmd sample: --{} is {}", name, value), "leave it out to take the default");
+    return value;
+  };
+  return {.frames = size("frames"), .height = size("height"), .width = size("width")};
+}
+
+configs::DecoderOptions decoders(const Arguments& arguments, const SampleSource& source) {
+  const std::string& codec = source.latent_header().codec;
+  check(codec == data::kWanCodec || !(arguments.has("vae") || arguments.has("taew")), ErrorKind::kUsage,
+        fmt::format("tmd sample: --vae and --taew are for latents of {}, not of {}", data::kWanCodec, codec));
+  configs::DecoderOptions options = source.decoders();
+  options.vae = arguments.value_or("vae", options.vae);
+  options.taew = arguments.value_or("taew", options.taew);
+  return options;
 }
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
@@ -102,13 +120,11 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
                             {"weights", "output", "prompts", "count", "steps", "seed", "dtype", "frames",
                              "height", "width", "write-noise", "vae", "taew"},
                             {"teacher", "average"});
+  arguments.refuse_plain();
   const int64_t count = arguments.integer_or("count", 8);
   check(count >= 1, ErrorKind::kUsage, "tmd sample: --count must be at least 1");
   check(arguments.integer_or("steps", 1) >= 1, ErrorKind::kUsage, "tmd sample: --steps must be at least 1");
   const std::filesystem::path output = arguments.required("output");
-  comm::run_agreed(world, [&] {
-    if (world.rank() == 0) create_folders(output);  // refused before the work, not after it
-  });
   SourceOptions options{.teacher = arguments.has("teacher"),
                         .average = arguments.has("average"),
                         .sampler_words = split.sampler,
@@ -117,11 +133,10 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   if (arguments.has("dtype")) options.precision = parse_precision(arguments.required("dtype"));
   const auto source = SampleSource::open(world, arguments.required("weights"), options);
   if (arguments.has("steps")) source->set_steps(arguments.integer_or("steps", 1));
-  configs::DecoderOptions decoders = source->decoders();
-  decoders.vae = arguments.value_or("vae", decoders.vae);
-  decoders.taew = arguments.value_or("taew", decoders.taew);
+  const configs::DecoderOptions decoder = decoders(arguments, *source);
+  std::unique_ptr<LatentPictures> pictures;
   Prompts prompts;
-  comm::run_agreed(world, [&] {
+  comm::run_agreed(world, [&] {  // whatever can be refused is refused before the work
     if (arguments.has("prompts")) {
       data::DataSet set({std::filesystem::path(arguments.required("prompts"))});
       prompts = read_prompts(set, count);
@@ -129,13 +144,18 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
       prompts = source->own_prompts(count);
     }
     source->check_prompts(prompts);
+    if (world.rank() != 0) return;
+    pictures = LatentPictures::make(source->latent_header(), decoder);
+    if (arguments.has("write-noise")) require_folder_of(arguments.required("write-noise"));
+    create_folders(output);
   });
+  source->load();
   const auto seed = static_cast<uint64_t>(arguments.integer_or("seed", 1));
   const SampleRequest request = source->request(prompts, seed);
   const at::Tensor samples = source->sample(request);
   comm::run_agreed(world, [&] {
     if (world.rank() != 0) return;
-    write_output(output, source->latent_header(), prompts, decoders, samples);
+    write_output(output, source->latent_header(), prompts, pictures.get(), samples);
     if (arguments.has("write-noise"))
       write_tensors(arguments.required("write-noise"), source->noise(request));
   });

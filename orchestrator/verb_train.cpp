@@ -23,7 +23,7 @@ tmd inspect options lists every key.
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const ConfigFiles split = take_config_files(words);
   const auto loaded = load_config(split.files, split.rest);
-  const Arguments arguments("train", loaded->other_words, {"run", "allow-change", "log-every"});
+  const Arguments arguments("train", loaded->other_words, {"run", "log-every"}, {}, {"allow-change"});
   const int64_t console_every = arguments.integer_or("log-every", 1);
   check(console_every >= 1, ErrorKind::kUsage, "tmd train: --log-every must be at least 1");
   comm::agree_equal(world, loaded->table->resolved_ini(), "the configuration");

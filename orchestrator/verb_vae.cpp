@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/input_file.h"
 #include "base/log.h"
 #include "comm/agree.h"
 #include "model/taew.h"
@@ -25,25 +26,11 @@ diffusers names, or, to decode only, that of the small substitute TAEW2.1.
   decode    IN holds `latents` [B, 16, T, h, w], normalised; OUT gets `video` [B, 3, 4T - 3, 8h, 8w], RGB in [-1, 1]
   encode    IN holds `video`, F = 4k + 1 frames, height and width multiples of 8; OUT gets `latents`: the normalised mean
 
---streaming computes one latent frame after the other: the same numbers, with memory that does not grow with the clip.
+--streaming computes one latent frame after the other: the same numbers, with memory that does not grow with the clip. It is
+refused with TAEW2.1, which always does.
 
   tmd vae decode --weights Wan2.1_VAE.safetensors --inputs latents.safetensors --output video.safetensors --streaming
 )";
-
-at::Tensor decode_streaming(const model::WanVae& vae, const at::Tensor& latents) {
-  model::WanVaeDecoderStream stream(vae);
-  std::vector<at::Tensor> frames;
-  for (const at::Tensor& frame : latents.split(1, 2)) frames.push_back(stream.next(frame));
-  return at::cat(frames, 2);
-}
-
-at::Tensor encode_streaming(const model::WanVae& vae, const at::Tensor& video) {
-  model::WanVaeEncoderStream stream(vae);
-  std::vector<at::Tensor> latents = {stream.next(video.narrow(2, 0, 1))};
-  for (int64_t frame = 1; frame < video.size(2); frame += 4)
-    latents.push_back(stream.next(video.narrow(2, frame, std::min<int64_t>(4, video.size(2) - frame))));
-  return at::cat(latents, 2);
-}
 
 // TAEW2.1 numbers its layers; the VAE names them.
 bool is_taew(const SafetensorsFile& weights) { return weights.find("decoder.1.weight") != nullptr; }
@@ -55,13 +42,13 @@ NamedTensors run_network(const std::string& direction, const SafetensorsFile& we
     const at::Tensor latents = read_tensor(inputs, "latents", 5, "[B, 16, T, h, w]").to(type);
     if (is_taew(weights)) return {{"video", model::TaewDecoder::load(weights, type).decode(latents)}};
     const model::WanVae vae = model::WanVae::load(weights, type);
-    return {{"video", streaming ? decode_streaming(vae, latents) : vae.decode(latents)}};
+    return {{"video", streaming ? vae.decode_by_frames(latents) : vae.decode(latents)}};
   }
   check(!is_taew(weights), ErrorKind::kUsage, "tmd vae encode: TAEW2.1 is read for decoding only",
         "name the weights of the VAE");
   const at::Tensor video = read_tensor(inputs, "video", 5, "[B, 3, F, H, W]").to(type);
   const model::WanVae vae = model::WanVae::load(weights, type);
-  return {{"latents", streaming ? encode_streaming(vae, video) : vae.encode(video)}};
+  return {{"latents", streaming ? vae.encode_by_frames(video) : vae.encode(video)}};
 }
 
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
@@ -74,8 +61,12 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   check(dtype == "f32" || dtype == "f64", ErrorKind::kUsage, "tmd vae: there is no --dtype " + dtype,
         "take f32 or f64");
   set_compute_threads(world, 0);
-  const SafetensorsFile weights(arguments.required("weights")), inputs(arguments.required("inputs"));
   const std::string output = arguments.required("output");
+  require_folder_of(output);
+  const SafetensorsFile weights(input_file(arguments.required("weights")));
+  const SafetensorsFile inputs(input_file(arguments.required("inputs")));
+  check(direction == "encode" || !is_taew(weights) || !arguments.has("streaming"), ErrorKind::kUsage,
+        "tmd vae decode: TAEW2.1 has no --streaming", "it decodes one frame after the other anyway");
   const auto start = std::chrono::steady_clock::now();
   const NamedTensors out = run_network(direction, weights, inputs, dtype == "f64" ? at::kDouble : at::kFloat,
                                        arguments.has("streaming"));

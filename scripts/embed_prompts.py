@@ -75,11 +75,15 @@ def clean(text):
 
 def read_text(path):
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8: {error}") from error
+    zero = text.find("\0")  # HDF5 cannot store it
+    if zero >= 0:
+        raise BadInput(f"{path} line {text.count(chr(10), 0, zero) + 1} holds a zero byte: this is no text")
+    return text
 
 
 def read_prompts(path):

@@ -11,6 +11,13 @@
 
 namespace tmd::sharding {
 
+void GatherBuffers::Sizes::grow(const Sizes& other) {
+  gathered = std::max(gathered, other.gathered);
+  staging = std::max(staging, other.staging);
+  gradient = std::max(gradient, other.gradient);
+  gradient_shard = std::max(gradient_shard, other.gradient_shard);
+}
+
 void GatherBuffers::reserve(const Sizes& sizes) {
   const auto grow = [](at::Tensor& buffer, int64_t bytes) {
     if (!buffer.defined() || buffer.numel() < bytes) buffer = at::empty({bytes}, at::kByte);

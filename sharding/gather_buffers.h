@@ -38,6 +38,10 @@ class GatherBuffers {
     int64_t staging = 0;   ///< shard of a unit on its way to another type
     int64_t gradient = 0;  ///< whole unit, input of the reduction
     int64_t gradient_shard = 0;
+
+    void grow(const Sizes& other);  ///< to the larger of each
+    /// Of all buffers: there are two of each.
+    int64_t bytes() const { return 2 * (gathered + staging + gradient + gradient_shard); }
   };
   void reserve(const Sizes& sizes);
   /// Of all buffers.

@@ -4,13 +4,17 @@
 
 #include <ATen/ATen.h>
 
+#include "sharding/sharded_network.h"
+
 namespace tmd::sharding {
 
 NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents extents, at::ScalarType type,
                            bool trainable) {
   const bool casts = type == at::kBFloat16;
   const auto narrow = static_cast<int64_t>(at::elementSize(type)), wide = casts ? 4 : narrow;
+  const bool communicates = extents.shards * extents.tensor > 1;
   NetworkBytes bytes;
+  GatherBuffers::Sizes buffers;
   for (const UnitSpec& unit : units) {
     const FlatLayout layout(unit, extents, casts);
     int64_t gathered = 0, own = 0;
@@ -20,7 +24,9 @@ NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents exte
     }
     bytes.kept += trainable ? 2 * layout.shard_elements() * wide : own;
     bytes.largest_unit = std::max(bytes.largest_unit, gathered);
+    buffers.grow(buffer_sizes(layout, type, trainable, communicates));
   }
+  bytes.buffers = buffers.bytes();
   return bytes;
 }
 

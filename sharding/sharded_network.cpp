@@ -49,6 +49,24 @@ at::Tensor UnitShard::place(const ShardSegment& segment, const FlatLayout& layou
   return parts[segment.part].narrow(0, begin, segment.slice.elements());
 }
 
+GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout, at::ScalarType type, bool trainable,
+                                  bool communicates) {
+  const at::ScalarType wide_type = type == at::kBFloat16 ? at::kFloat : type;
+  const bool casts = trainable && type != wide_type;
+  GatherBuffers::Sizes sizes;
+  for (const FlatPart& part : layout.parts()) {
+    const auto bytes = static_cast<int64_t>(at::elementSize(part.wide ? at::kFloat : type));
+    if (communicates || casts) sizes.gathered += part.elements * bytes;
+    if (communicates && casts) sizes.staging += part.shard_elements * bytes;
+  }
+  if (communicates && trainable) {
+    const auto wide_bytes = static_cast<int64_t>(at::elementSize(wide_type));
+    sizes.gradient = layout.elements() * wide_bytes;
+    sizes.gradient_shard = layout.shard_elements() * wide_bytes;
+  }
+  return sizes;
+}
+
 ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, const Mesh& mesh,
                                at::ScalarType type, bool trainable, GatherBuffers& buffers,
                                GradientArena* arena)
@@ -88,22 +106,6 @@ void ShardedNetwork::allocate_gradients(GradientArena* arena) {
     shards_[i].gradient = rest.narrow(0, 0, count);
     rest = rest.narrow(0, count, rest.numel() - count);
   }
-}
-
-GatherBuffers::Sizes ShardedNetwork::buffer_sizes(const FlatLayout& layout) const {
-  const bool casts = trainable_ && type_ != wide_type();
-  GatherBuffers::Sizes sizes;
-  for (const FlatPart& part : layout.parts()) {
-    const auto bytes = static_cast<int64_t>(at::elementSize(part_type(part)));
-    if (communicates() || casts) sizes.gathered += part.elements * bytes;
-    if (communicates() && casts) sizes.staging += part.shard_elements * bytes;
-  }
-  if (communicates() && trainable_) {
-    const auto wide_bytes = static_cast<int64_t>(at::elementSize(wide_type()));
-    sizes.gradient = layout.elements() * wide_bytes;
-    sizes.gradient_shard = layout.shard_elements() * wide_bytes;
-  }
-  return sizes;
 }
 
 int ShardedNetwork::unit(const std::string& name) const {

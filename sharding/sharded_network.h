@@ -26,6 +26,11 @@ struct UnitShard {
   at::Tensor place(const ShardSegment& segment, const FlatLayout& layout) const;
 };
 
+/// What a unit of a network takes in the buffers; arguments as of ShardedNetwork. `communicates`: a copy of
+/// the parameters is cut over several ranks.
+GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout, at::ScalarType type, bool trainable,
+                                  bool communicates);
+
 /// A network whose parameters are cut over the mesh, unit by unit.
 ///
 /// Parameters are read through `gather`, gradients come back through `reduce`; both are called by run_unit.
@@ -138,7 +143,9 @@ class ShardedNetwork {
   };
 
   at::ScalarType part_type(const FlatPart& part) const { return part.wide ? at::kFloat : type_; }
-  GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout) const;
+  GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout) const {
+    return sharding::buffer_sizes(layout, type_, trainable_, communicates());
+  }
   void add_unit(const UnitSpec& unit);
   void allocate_gradients(GradientArena* arena);
   bool communicates() const { return mesh_.copy_group().size() > 1; }

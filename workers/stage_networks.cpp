@@ -1,6 +1,9 @@
 #include "workers/stage_networks.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include "base/error.h"
+#include "base/input_file.h"
 #include "base/safetensors_set.h"
 #include "model/wan_weights.h"
 #include "model/weights_file.h"
@@ -94,14 +97,32 @@ void StageNetworks::make_teacher() {
   }
 }
 
+namespace {
+
+// What the shapes of the tensors cannot show, and load_weights therefore cannot compare.
+void check_description(const model::WanWeights& weights, const model::WanConfig& wanted) {
+  const auto differ = [&](const char* option, auto set, auto said) {
+    throw Error(ErrorKind::kConfig,
+                fmt::format("{} = {}, but {} says {}", option, set, weights.files.path().string(), said),
+                "leave the sizes out: they are taken from the weights");
+  };
+  if (weights.heads_known && weights.config.heads != wanted.heads)
+    differ("model.heads", wanted.heads, weights.config.heads);
+  if (weights.epsilon_known && weights.config.epsilon != wanted.epsilon)
+    differ("model.epsilon", wanted.epsilon, weights.config.epsilon);
+}
+
+}  // namespace
+
 void StageNetworks::load_teacher() {
   sharding::ShardedNetwork& teacher = network(NetworkRole::kTeacher);
   if (plan_.model.kind == model::ModelKind::kWan) {
     const model::WanWeights weights = model::open_wan_weights(plan_.model.weights);
+    check_description(weights, plan_.model.wan);
     model::load_weights(teacher, weights.files,
                         [&](const std::string& name) { return weights.spelling.of(name); });
   } else {
-    model::load_weights(teacher, SafetensorsSet(plan_.model.weights));
+    model::load_weights(teacher, SafetensorsSet(input_file(plan_.model.weights)));
   }
 }
 

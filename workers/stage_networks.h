@@ -49,7 +49,7 @@ class StageNetworks {
 
   /// The teacher of a run, before its first stage: random, or from `[model] weights`, frozen. No
   /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo,
-  /// kData).
+  /// kData), and kConfig when the files say another number of heads or another epsilon.
   void make_teacher();
 
   /// Makes the networks that `stage` needs out of those of the stages before, of which the teacher must be

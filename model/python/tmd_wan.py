@@ -34,6 +34,7 @@ from torch import Tensor, nn
 FORMAT_VERSION = "1"
 NETWORK_TIME = 1000.0  # network time units in one unit of flow time
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+_STEM = "diffusion_pytorch_model.safetensors"  # weights of the original code and of diffusers
 EXIT_USAGE, EXIT_DATA, EXIT_IO = 64, 65, 74  # as the exit codes of tmd
 
 Times = Union[float, Tensor]
@@ -300,8 +301,7 @@ class Student(nn.Module):
     @staticmethod
     def _batch_of(time: Times, latent: Tensor) -> Tensor:
         """A time or a [B] of them as [B] float64 on the CPU."""
-        time = torch.as_tensor(time, dtype=torch.float64, device="cpu")
-        return time.expand(latent.shape[0])
+        return torch.as_tensor(time, dtype=torch.float64, device="cpu").expand(latent.shape[0])
 
     def _waves(self, time: Tensor) -> Tensor:
         """[B] of flow time -> [B, freq_dim] float32."""
@@ -339,19 +339,15 @@ class Student(nn.Module):
 # diffusers' module -> the name in Wan's original files, outside the blocks and inside them
 _OUTSIDE = {
     "patch_embedding": "patch_embedding",
-    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
-    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
-    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
-    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0", "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0", "condition_embedder.time_embedder.linear_2": "time_embedding.2",
     "condition_embedder.time_proj": "time_projection.1",
-    "scale_shift_table": "head.modulation",
-    "proj_out": "head.head",
+    "scale_shift_table": "head.modulation", "proj_out": "head.head",
 }
 _IN_BLOCK = {
     "scale_shift_table": "modulation",
     "norm2": "norm3",  # the norm in front of the cross-attention; the two others have no tensors
-    "ffn.net.0.proj": "ffn.0",
-    "ffn.net.2": "ffn.2",
+    "ffn.net.0.proj": "ffn.0", "ffn.net.2": "ffn.2",
 }
 _ATTENTION = {"attn1": "self_attn", "attn2": "cross_attn"}
 _IN_ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "o", "norm_q": "norm_q", "norm_k": "norm_k"}
@@ -371,61 +367,64 @@ def original_name(name: str) -> str:
 
 def load_student(path: Union[str, Path], dtype: torch.dtype = torch.float32, device: Union[str, torch.device] = "cpu"
                  ) -> Student:
-    """Loads a student of `tmd export`: its folder, or a safetensors file with Wan's original names.
+    """Loads a student of `tmd export`: its folder, or a safetensors file or index with Wan's original names.
 
-    A folder holds either student.safetensors or, for dmd2v, a diffusers folder `transformer`. `dtype` is that of the large
-    matrices; time embedding, modulation tables and norms stay in float32. Throws ExportError, which lists all tensors that are
-    missing, unexpected, or of another shape, and OSError.
+    A folder holds student.safetensors or, for dmd2v, what the original code or (in `transformer`) diffusers reads. `dtype` is
+    that of the large matrices; time embedding, modulation tables and norms stay in float32. Throws OSError, and ExportError
+    that lists all tensors that are missing, unexpected, or of another shape.
     """
     if dtype not in DTYPES.values():
-        raise ValueError(f"dtype is {dtype}, expected float32, bfloat16 or float16: diffusers computes norms and residual "
-                         "sums in float32")
-    path = Path(path)
-    transformer = path / "transformer"
-    is_diffusers = (transformer / "config.json").exists()
-    if is_diffusers:
-        files = _weight_files(transformer)
-    else:
-        files = [path / "student.safetensors" if path.is_dir() else path]
+        raise ValueError(f"dtype is {dtype}, expected float32, bfloat16 or float16: norms and residual sums are in float32")
+    files, config_file = _find_weights(Path(path))
     for file in files:
         if not file.exists():
-            raise FileNotFoundError(f"{file}: no such file; an exported folder holds student.safetensors or transformer/")
+            raise FileNotFoundError(f"{file}: no such file; an export holds student.safetensors, or config.json and {_STEM}")
     export = _read_export(files[0])
-    if is_diffusers and export.has_inner_flow:
-        raise ExportError(f"{transformer}: a student of the method {export.method} is not a stock Wan transformer")
-    config = _config_of(transformer / "config.json", export) if is_diffusers else _config_from(export.model)
+    config = json.loads(config_file.read_text()) if config_file else {}
+    if config and export.has_inner_flow:
+        raise ExportError(f"{path}: a student of the method {export.method} is not a stock Wan transformer")
+    is_diffusers = config.get("_class_name") == "WanTransformer3DModel"
+    wrong = [f"{key} = {config.get(key)}, the metadata says {value}"
+             for key, value in _config_from(export.model, is_diffusers).items() if config and config.get(key) != value]
+    if wrong:
+        raise ExportError(f"{config_file}: " + "; ".join(wrong))
     # On the meta device nothing is allocated or drawn for weights that the files replace.
     with torch.device("meta"):
-        student = Student(export, WanTransformer3DModel.from_config(config))
+        student = Student(export, WanTransformer3DModel.from_config(_config_from(export.model, is_diffusers=True)))
     wan = student.wan
     wan.rope = type(wan.rope)(wan.config.attention_head_dim, wan.config.patch_size, wan.config.rope_max_seq_len).to(device)
     _load_tensors(student, files, is_diffusers, dtype, device)
     return student.eval().requires_grad_(False)
 
 
-def _weight_files(transformer: Path) -> list:
-    """The safetensors files of a diffusers folder, the first shard first."""
-    index = transformer / "diffusion_pytorch_model.safetensors.index.json"
-    if not index.exists():
-        return [transformer / "diffusion_pytorch_model.safetensors"]
-    return [transformer / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+def _find_weights(path: Path) -> tuple:
+    """Safetensors files, the first shard first, and config.json where the layout has one."""
+    folder = path / "transformer" if (path / "transformer" / "config.json").exists() else path
+    config = folder / "config.json"
+    if path.is_dir() and config.exists():
+        index = folder / f"{_STEM}.index.json"
+        return _shards(index if index.exists() else folder / _STEM), config
+    return _shards(path / "student.safetensors" if path.is_dir() else path), None
 
 
-def _config_from(model: dict) -> dict:
-    return {"num_attention_heads": model["heads"], "attention_head_dim": model["head_dim"], "ffn_dim": model["ffn"],
-            "num_layers": model["layers"], "in_channels": model["channels"], "out_channels": model["channels"],
-            "text_dim": model["text_dim"], "freq_dim": model["freq_dim"], "eps": model["eps"]}
+def _shards(file: Path) -> list:
+    if not file.name.endswith(".index.json") or not file.exists():
+        return [file]
+    try:
+        return [file.parent / name for name in sorted(set(json.loads(file.read_text())["weight_map"].values()))]
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ExportError(f"{file}: not an index of safetensors files: no object weight_map") from error
 
 
-def _config_of(file: Path, export: Export) -> dict:
-    """config.json of a diffusers folder, which must describe the model that the metadata describes."""
-    config = json.loads(file.read_text())
-    expected = _config_from(export.model)
-    wrong = [f"{key} = {config.get(key)}, the metadata says {value}" for key, value in expected.items()
-             if config.get(key) != value]
-    if wrong:
-        raise ExportError(f"{file}: " + "; ".join(wrong))
-    return config
+def _config_from(model: dict, is_diffusers: bool) -> dict:
+    """What config.json of diffusers or of the original code says of the model."""
+    sizes = {"ffn_dim": model["ffn"], "num_layers": model["layers"], "freq_dim": model["freq_dim"], "eps": model["eps"]}
+    heads, head_dim, channels = model["heads"], model["head_dim"], model["channels"]
+    if is_diffusers:
+        return sizes | {"num_attention_heads": heads, "attention_head_dim": head_dim, "in_channels": channels,
+                        "out_channels": channels, "text_dim": model["text_dim"]}
+    return sizes | {"num_heads": heads, "dim": heads * head_dim, "in_dim": channels, "out_dim": channels,
+                    "text_len": model["text_length"]}
 
 
 def _opened(file: Path) -> safe_open:
@@ -543,7 +542,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
     parser = Parser(description="Samples latents from an exported few-step student.")
-    parser.add_argument("folder", type=Path, help="folder of tmd export, or a safetensors file of it")
+    parser.add_argument("folder", type=Path, help="folder of tmd export, or a safetensors file or index of it")
     parser.add_argument("--embeddings", type=Path, required=True, help="tmd-latents file with /text")
     parser.add_argument("--output", type=Path, required=True, help="safetensors file for the latents [N, C, T, H, W]")
     parser.add_argument("--noise", type=Path, help="safetensors file with `noise` [N, C, T, H, W] and, unless dmd2v, "
@@ -566,6 +565,9 @@ def _sample_file(options: argparse.Namespace) -> None:
     text = read_embeddings(options.embeddings)
     student = load_student(options.folder, DTYPES[options.dtype], options.device)
     given = load_file(options.noise) if options.noise else {}
+    for name in ["noise"] + ["inner_noise"] * student.export.has_inner_flow:
+        if options.noise and name not in given:  # rather than that other noise is drawn
+            raise ExportError(f"{options.noise}: no tensor {name}; it holds {', '.join(sorted(given)) or 'none'}")
     generator = torch.Generator().manual_seed(options.seed)
     # All noise at once, so that a sample does not depend on the batch it is made in.
     noise, inner_noise = student.noise_for(text.shape[0], given.get("noise"), given.get("inner_noise"), generator)

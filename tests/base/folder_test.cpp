@@ -40,6 +40,13 @@ Error error_of(Function function) {
   return Error(ErrorKind::kInternal, "");
 }
 
+TEST(Folder, a_plain_path_is_absolute_and_has_one_spelling) {
+  for (const char* spelling : {"/a/b", "/a/b/", "/a/./b//", "/a/c/../b/"})
+    EXPECT_EQ(plain_path(spelling), "/a/b");
+  EXPECT_EQ(plain_path("x/"), fs::current_path() / "x");
+  EXPECT_EQ(plain_path("/"), "/");
+}
+
 TEST(Folder, list_is_sorted_and_empty_for_a_missing_folder) {
   fs::path folder = fresh_folder();
   for (const char* name : {"b", "c", "a"}) publish_file(folder / name, "x");

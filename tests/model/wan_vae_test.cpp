@@ -157,6 +157,12 @@ TEST(WanVae, streamed_encode_equals_the_whole_clip) {
   }
 }
 
+TEST(WanVae, frame_by_frame_gives_the_same_numbers) {
+  const WanVae& vae = reference(at::kDouble);
+  EXPECT_LT(largest_difference(vae.decode_by_frames(latent()), vae.decode(latent())), 1e-12);
+  EXPECT_LT(largest_difference(vae.encode_by_frames(video()), vae.encode(video())), 1e-12);
+}
+
 TEST(WanVae, stream_gives_one_frame_and_then_four_each) {
   WanVaeDecoderStream stream(reference(at::kFloat));
   for (int64_t t = 0; t < 3; ++t) {
@@ -240,6 +246,9 @@ TEST(WanVae, clips_of_other_shapes_are_refused) {
   refused("not 1x16x0x2x2", [&] { vae.decode(at::zeros({1, 16, 0, 2, 2})); });
   refused("videos [B, 3, F, H, W], not 1x1x1x8x8", [&] { vae.encode(at::zeros({1, 1, 1, 8, 8})); });
   refused("4k + 1 frames, not 4", [&] { vae.encode(at::zeros({1, 3, 4, 8, 8})); });
+  refused("4k + 1 frames, not 4", [&] { vae.encode_by_frames(at::zeros({1, 3, 4, 8, 8})); });
+  refused("not 1x3x0x8x8", [&] { vae.encode_by_frames(at::zeros({1, 3, 0, 8, 8})); });
+  refused("not 1x16x0x2x2", [&] { vae.decode_by_frames(at::zeros({1, 16, 0, 2, 2})); });
   refused("multiples of 8, not 12x8", [&] { vae.encode(at::zeros({1, 3, 1, 12, 8})); });
   refused("multiples of 8, not 8x4", [&] { vae.encode(at::zeros({1, 3, 1, 8, 4})); });
 }

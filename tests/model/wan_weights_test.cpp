@@ -151,6 +151,7 @@ TEST_F(OpenWanWeights, heads_of_published_models_are_128_wide) {
   EXPECT_EQ(opened.config.heads, 2);
   EXPECT_EQ(opened.config.head_dim, 128);
   EXPECT_FALSE(opened.heads_known);
+  EXPECT_FALSE(opened.epsilon_known);
 }
 
 TEST_F(OpenWanWeights, config_of_either_style_says_the_rest_of_either_naming) {
@@ -165,6 +166,7 @@ TEST_F(OpenWanWeights, config_of_either_style_says_the_rest_of_either_naming) {
 
       EXPECT_EQ(opened.config, expected) << name(style) << name(naming);
       EXPECT_TRUE(opened.heads_known);
+      EXPECT_TRUE(opened.epsilon_known);
       EXPECT_EQ(opened.config_file, folder_ / "config.json");
     }
   }
@@ -175,6 +177,9 @@ TEST_F(OpenWanWeights, config_of_the_published_models_has_the_keys_of_its_class)
   EXPECT_EQ(original,
             json::parse(R"({"_class_name":"WanModel","dim":5120,"eps":1e-6,"ffn_dim":13824,"freq_dim":256,
       "in_dim":16,"model_type":"t2v","num_heads":40,"num_layers":40,"out_dim":16,"text_len":512})"));
+  // The class's default; a model of another one cannot be made without it.
+  EXPECT_FALSE(original.contains("text_dim"));
+  EXPECT_EQ(json::parse(config_json(tiny(), WanNaming::kOriginal)).at("text_dim"), 12);
   const json diffusers = json::parse(config_json(WanConfig::wan_1_3b(), WanNaming::kDiffusers));
   EXPECT_EQ(diffusers, json::parse(R"({"_class_name":"WanTransformer3DModel","added_kv_proj_dim":null,
       "attention_head_dim":128,"cross_attn_norm":true,"eps":1e-6,"ffn_dim":8960,"freq_dim":256,"image_dim":null,

@@ -1,5 +1,6 @@
 #include "model/weights_file.h"
 
+#include <limits>
 #include <set>
 
 #include <ATen/ATen.h>
@@ -12,6 +13,7 @@
 #include "base/file.h"
 #include "safetensors_example.h"
 #include "sharding/initialise.h"
+#include "wan_folder.h"
 #include "weights_example.h"
 
 namespace tmd::model {
@@ -199,6 +201,37 @@ TEST_F(WeightsFile, other_element_types_are_refused_with_file_and_tensor) {
   for (const char* dtype : {"I64", "F8_E4M3", "float32", ""})
     EXPECT_EQ(error_of([&] { save({.dtype = dtype}); }).kind(), ErrorKind::kData) << dtype;
   EXPECT_TRUE(fs::is_empty(folder_.path()));
+}
+
+TEST_F(WeightsFile, numbers_beyond_the_range_of_the_type_are_refused_with_their_tensor) {
+  ShardedNetwork large("teacher", {{"u", {{"v", {6}, {}}, {"w", {6}, {}}}}}, one_.mesh, at::kFloat, false,
+                       one_.buffers);
+  const auto write = [&](float value, const std::string& dtype) {
+    sharding::fill_slices(large, [&](const sharding::Slice& slice, at::Tensor out) {
+      out.fill_(slice.name == "w" ? value : 1.0F);
+    });
+    save_weights(large, folder_.path(), "m", {.dtype = dtype, .name_in_file = prefixed});
+  };
+  const Error error = error_of([&] { write(70'000, "F16"); });
+  test::expect_bad_data(error, {"tensor net.w holds 70000"});
+  EXPECT_FALSE(fs::exists(folder_ / "m.safetensors"));
+  EXPECT_EQ(error_of([&] { write(3.4e38F, "BF16"); }).kind(), ErrorKind::kData);
+  write(70'000, "BF16");
+  write(65'504, "F16");
+  write(std::numeric_limits<float>::infinity(), "F16");  // as it is: nothing gets lost
+}
+
+TEST_F(WeightsFile, files_are_checked_without_a_network) {
+  const auto check = [](const std::string& dtype, const std::vector<int64_t>& shape) {
+    const data::TemporaryFolder folder;
+    test::write_zeros(folder / "m.safetensors", {{"w", shape}}, dtype);
+    const std::vector<sharding::UnitSpec> units = {{"u", {{"w", {5, 3, 1, 2, 2}, {}}}}};
+    check_weights(SafetensorsSet(folder / "m.safetensors"), "model", units);
+  };
+  EXPECT_NO_THROW(check("F16", {5, 3, 1, 2, 2}));
+  EXPECT_NO_THROW(check("BF16", {5, 12}));
+  test::expect_bad_data(error_of([&] { check("F32", {12, 5}); }), {"w is [12, 5]"});
+  test::expect_bad_data(error_of([&] { check("F8_E4M3", {5, 12}); }), {"tensor w has element type F8_E4M3"});
 }
 
 TEST_F(WeightsFile, large_models_are_cut_into_files_with_an_index) {

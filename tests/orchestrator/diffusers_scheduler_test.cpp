@@ -41,5 +41,30 @@ TEST(DiffusersScheduler, the_grids_of_students_are_met_within_a_thousandth) {
   }
 }
 
+TEST(DiffusersScheduler, a_teacher_keeps_its_solver_and_its_times) {
+  ExportInfo info;
+  info.is_teacher = true;
+  info.sampler.shift = 5;
+  for (const int64_t steps : {2, 4, 50}) {
+    info.sampler.steps = steps;
+    info.sampler.solver = configs::SamplerOptions::Solver::kEuler;
+    const nlohmann::json euler = nlohmann::json::parse(diffusers_scheduler_json(info));
+    EXPECT_EQ(euler.at("_class_name"), "FlowMatchEulerDiscreteScheduler");
+    const std::vector<double> visited =
+        euler_scheduler_times(static_cast<int>(steps), euler.at("shift"), euler.value("shift_terminal", 0.0));
+    EXPECT_EQ(visited, diffusers_times(info));
+    const std::vector<double> wanted = sampling_times(info);
+    ASSERT_EQ(wanted.size(), static_cast<size_t>(steps));
+    EXPECT_DOUBLE_EQ(wanted.front(), method::shift(0.999, 5));
+    for (size_t k = 0; k < wanted.size(); ++k) EXPECT_NEAR(visited[k], wanted[k], 2e-3) << steps << " " << k;
+
+    info.sampler.solver = configs::SamplerOptions::Solver::kUniPc;
+    const nlohmann::json unipc = nlohmann::json::parse(diffusers_scheduler_json(info));
+    EXPECT_EQ(unipc.at("_class_name"), "UniPCMultistepScheduler");
+    EXPECT_EQ(unipc.at("flow_shift"), 5);
+    EXPECT_EQ(diffusers_times(info).size(), static_cast<size_t>(steps));
+  }
+}
+
 }  // namespace
 }  // namespace tmd::orchestrator

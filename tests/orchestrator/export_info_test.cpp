@@ -90,6 +90,47 @@ TEST(ExportInfo, a_teacher_comes_back_with_its_sampler) {
   EXPECT_EQ(read.sampler.model_time, info.sampler.model_time);
 }
 
+TEST(ExportInfo, a_teachers_sampler_keeps_within_the_bounds_of_the_options) {
+  ExportInfo info = example();
+  info.is_teacher = true;
+  const SafetensorsMetadata good = to_metadata(info);
+  EXPECT_TRUE(again(good).has_value());
+  const auto refuse = [&](const std::string& entry, const nlohmann::json& value) {
+    SafetensorsMetadata metadata = good;
+    nlohmann::json sampler = nlohmann::json::parse(metadata.at("tmd.sampler"));
+    sampler[entry] = value;
+    metadata["tmd.sampler"] = sampler.dump();
+    expect_refused(metadata, entry);
+  };
+  refuse("steps", 0);
+  refuse("steps", kMostTeacherSteps + 1);
+  refuse("steps", int64_t{1} << 32);
+  refuse("shift", 0);
+  refuse("guidance_scale", -1);
+  // The options have the same bounds.
+  configs::Config config;
+  const auto table = configs::declare_options(config);
+  const auto set = [&](const std::string& name, int64_t value) {
+    table->assign(name, std::to_string(value), "test");
+  };
+  EXPECT_NO_THROW(set("sampler.steps", kMostTeacherSteps));
+  EXPECT_THROW(set("sampler.steps", kMostTeacherSteps + 1), Error);
+  EXPECT_NO_THROW(set("method.outer_steps", kMostStudentSteps));
+  EXPECT_THROW(set("method.outer_steps", kMostStudentSteps + 1), Error);
+}
+
+TEST(ExportInfo, a_flow_head_belongs_to_students_of_two_methods) {
+  ExportInfo info = example();
+  EXPECT_TRUE(info.has_flow_head());
+  info.method.name = workers::MethodName::kTm;
+  EXPECT_TRUE(info.has_flow_head());
+  info.is_teacher = true;
+  EXPECT_FALSE(info.has_flow_head());
+  info.is_teacher = false;
+  info.method.name = workers::MethodName::kDmd2v;
+  EXPECT_FALSE(info.has_flow_head());
+}
+
 TEST(ExportInfo, weights_of_others_have_none) {
   EXPECT_FALSE(again({{"format", "pt"}}).has_value());
   EXPECT_FALSE(again({}).has_value());
@@ -115,6 +156,12 @@ TEST(ExportInfo, what_cannot_be_obeyed_is_refused) {
   expect_refused(changed("tmd.sampler", "head_blocks", nullptr), "\"head_blocks\" is missing");
   expect_refused(changed("tmd.sampler", "inner_velocity", "instantaneous"), "inner_velocity");
   expect_refused(changed("tmd.sampler", "outer_steps", "four"), "outer_steps");
+  for (const int64_t steps : {int64_t{0}, int64_t{101}, int64_t{1} << 40}) {
+    expect_refused(changed("tmd.sampler", "outer_steps", steps), "outer_steps");
+    expect_refused(changed("tmd.sampler", "inner_steps", steps), "inner_steps");
+  }
+  expect_refused(changed("tmd.sampler", "outer_shift", 0.5), "outer_shift");
+  expect_refused(changed("tmd.sampler", "inner_shift", -1), "inner_shift");
   expect_refused(changed("tmd.sampler", "fusion", "sum"), "fusion \"sum\"");
   expect_refused(changed("tmd.latents", "shape", {2, 3, 0, 6}), "shape");
   expect_refused(changed("tmd.latents", "mean", {1}), "mean and std");

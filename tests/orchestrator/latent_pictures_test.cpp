@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "../data/temporary_folder.h"
+#include "../support/error_of.h"
 #include "base/error.h"
 #include "data/linear_rgb.h"
 #include "model/parameters.h"
@@ -90,7 +91,18 @@ TEST(LatentPictures, decoder_weights_that_cannot_be_used_are_refused) {
   const std::string file = folder / "other.safetensors";
   write_tensors(file, {{"x", at::zeros({2})}});
   EXPECT_THROW(LatentPictures::make(wan_header(), {.vae = file, .taew = ""}), Error);
-  EXPECT_THROW(LatentPictures::make(wan_header(), {.vae = "", .taew = folder / "absent.safetensors"}), Error);
+  const Error absent = test::error_of(
+      [&] { LatentPictures::make(wan_header(), {.vae = "", .taew = folder / "absent.safetensors"}); });
+  EXPECT_EQ(absent.kind(), ErrorKind::kData);
+}
+
+// Such a set is trained on; that there are no pictures of it must not end the run.
+TEST(LatentPictures, wan_latents_of_other_channels_have_no_pictures) {
+  data::LatentHeader header = wan_header();
+  header.latent_shape[0] = 12;
+  header.latent_mean.assign(12, 0);
+  header.latent_std.assign(12, 1);
+  EXPECT_EQ(LatentPictures::make(header, {}), nullptr);
 }
 
 }  // namespace

@@ -102,11 +102,13 @@ def compare_pipeline(table, name, export, samples, noise, text):
 def compare_students(table, tmd, folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, words in STUDENTS.items():
-        run, export = train(tmd, folder, name, words), folder / f"export {name}"
-        target = "diffusers" if name == "dmd2v" else "tmd"
-        tmd.call(["export", run, "--for", target, "--dtype", "f32", "--output", export])
+        run = train(tmd, folder, name, words)
+        targets = ["diffusers", "wan"] if name == "dmd2v" else ["tmd"]
         found = sample(tmd, run, folder)
         require_movement(table, name, found[0], found[1])
-        compare_python(table, name, export, *found)
-        if target == "diffusers":
-            compare_pipeline(table, name, export, *found)
+        for target in targets:
+            export = folder / f"export {name} for {target}"
+            tmd.call(["export", run, "--for", target, "--dtype", "f32", "--output", export])
+            compare_python(table, name if target == targets[0] else f"{name}, for {target}", export, *found)
+            if target == "diffusers":
+                compare_pipeline(table, name, export, *found)

@@ -172,6 +172,7 @@ class EmbedPrompts(unittest.TestCase):
     def test_refusals(self):
         self.assertIn("no prompts", self.embed("\n  \n", code=65))
         self.assertIn("not UTF-8", self.embed(b"caf\xe9\n", code=65))
+        self.assertIn("line 2 holds a zero byte", self.embed("cat\nd\0g\n", code=65))
         weights = self.folder / "models_t5_umt5-xxl-enc-bf16.pth"
         weights.write_text("x")
         self.assertIn("Diffusers layout", self.embed("cat", encoder=weights, code=65))

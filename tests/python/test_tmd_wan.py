@@ -289,6 +289,51 @@ class DiffusersFolder(ExportCase):
             load_student(folder)
 
 
+class OriginalFolder(ExportCase):
+    """What --for wan writes: the layout of the original code, in one file or cut with an index."""
+
+    def original(self, shards, **changes):
+        wan = Golden.config["config"]["wan"]
+        width = wan["heads"] * wan["head_dim"]
+        config = {"_class_name": "WanModel", "dim": width, "eps": wan["eps"], "ffn_dim": wan["ffn"],
+                  "freq_dim": wan["freq_dim"], "in_dim": wan["channels"], "model_type": "t2v", "num_heads": wan["heads"],
+                  "num_layers": wan["layers"], "out_dim": wan["channels"], "text_len": wan["text_len"]}
+        (self.folder / "config.json").write_text(json.dumps(config | changes))
+        names, stem = sorted(Golden.fake), "diffusion_pytorch_model"
+        if shards == 1:
+            save_file(Golden.fake, self.folder / f"{stem}.safetensors", metadata("dmd2v"))
+            return self.folder
+        files = [f"{stem}-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
+        for i, file in enumerate(files):
+            save_file({name: Golden.fake[name] for name in names[i::shards]}, self.folder / file, metadata("dmd2v"))
+        (self.folder / f"{stem}.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {name: files[i % shards] for i, name in enumerate(names)}}))
+        return self.folder
+
+    def check(self, path):
+        states = []
+        load_student(path).sample_from(Golden.draws["sample.x"], Golden.draws["sample.text"], None, states.append)
+        self.near(torch.stack(states), Golden.expected["sample.dmd2v"])
+
+    def test_one_file(self):
+        self.check(self.original(1))
+
+    def test_index(self):
+        folder = self.original(3)
+        self.check(folder)
+        self.check(folder / "diffusion_pytorch_model.safetensors.index.json")
+
+    def test_refusals(self):
+        with self.assertRaisesRegex(ExportError, "ffn_dim = 7, the metadata says"):
+            load_student(self.original(1, ffn_dim=7))
+        (self.folder / "diffusion_pytorch_model.safetensors").unlink()
+        with self.assertRaisesRegex(FileNotFoundError, "diffusion_pytorch_model.safetensors: no such file"):
+            load_student(self.folder)
+        (self.folder / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+        with self.assertRaisesRegex(ExportError, "not an index"):
+            load_student(self.folder)
+
+
 class Refusals(ExportCase):
     def refused(self, message, weights=None, described=None):
         with self.assertRaises(ExportError) as caught:
@@ -368,6 +413,14 @@ class CommandLine(ExportCase):
         expected = student.sample(text, Golden.draws["sample.x"], Golden.draws["sample.y1"])
         self.assertTrue(torch.equal(load_file(output)["latents"], expected))
         self.assertEqual(len(list(self.folder.glob("out.safetensors*"))), 1)
+        # A file without the noise is refused; nothing is drawn in its place.
+        for lacking in ("noise", "inner_noise"):
+            given = {"noise": Golden.draws["sample.x"], "inner_noise": Golden.draws["sample.y1"]}
+            del given[lacking]
+            save_file(given, noise)
+            code, printed = self.run_main(*words)
+            self.assertEqual(code, 65, printed)
+            self.assertIn(f"no tensor {lacking}", printed)
 
     def test_exit_codes(self):
         folder, (embeddings, _) = self.export(Golden.student), self.embeddings()

@@ -117,7 +117,11 @@ TEST_F(Bfloat16Network, bytes_are_foretold) {
       if (!trainable) {
         for (const at::Tensor& part : shard.parts) kept += static_cast<int64_t>(part.nbytes());
       }
-      EXPECT_EQ(network_bytes(units(), {.shards = test::world().size()}, type, trainable).kept, kept);
+      const NetworkBytes bytes = network_bytes(units(), {.shards = test::world().size()}, type, trainable);
+      EXPECT_EQ(bytes.kept, kept);
+      GatherBuffers own;
+      const ShardedNetwork alone("network", units(), mesh_, type, trainable, own);
+      EXPECT_EQ(bytes.buffers, own.bytes()) << type << trainable;
     }
   }
 }
