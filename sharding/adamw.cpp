@@ -6,6 +6,7 @@
 #include <ATen/Dispatch.h>
 
 #include "comm/agree.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
 namespace {
@@ -36,6 +37,7 @@ void step_segment(T* weight, T* first, T* second, const T* gradient, int64_t n, 
 }  // namespace
 
 AdamW::AdamW(ShardedNetwork& network) : network_(network) {
+  const MemoryTag tag(MemoryItem::kMoments);
   for (int unit = 0; unit < network.units(); ++unit) {
     first_.push_back(at::zeros_like(network.shard(unit).master));
     second_.push_back(at::zeros_like(network.shard(unit).master));
@@ -85,6 +87,7 @@ double clip_factor(double norm, double limit) {
 }
 
 ExponentialAverage::ExponentialAverage(const ShardedNetwork& network) {
+  const MemoryTag tag(MemoryItem::kAverage);
   for (int unit = 0; unit < network.units(); ++unit) shards_.push_back(network.shard(unit).master.clone());
 }
 

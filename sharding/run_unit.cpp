@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include "sharding/memory_counter.h"
+
 namespace tmd::sharding {
 namespace {
 
@@ -18,6 +20,8 @@ struct UnitCall : torch::CustomClassHolder {
   bool weight_gradients = false;
   UnitFunction function;
   std::vector<bool> input_wants_gradient;
+
+  const std::string& name() const { return network->spec(unit).name; }
 };
 
 using CallPtr = c10::intrusive_ptr<UnitCall>;
@@ -39,6 +43,7 @@ struct Recomputed {
 
 Recomputed recompute_and_differentiate(const UnitCall& call, const Tensors& saved,
                                        const variable_list& output_grads) {
+  const MemoryTag tag(MemoryItem::kTemporaries);
   const at::AutoGradMode enable_graph(true);
   const Tensors inputs = detached(saved, call.input_wants_gradient);
   const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);
@@ -77,12 +82,17 @@ class RunUnit : public torch::autograd::Function<RunUnit> {
     }
     context->save_for_backward(inputs);
     context->saved_data["call"] = c10::IValue::make_capsule(call);
+    const MemoryPlace place(call->network->name(), call->name(), /*backward=*/false);
     const ShardedNetwork::Gathered gathered = call->network->gather(call->unit);
-    return call->function(gathered.params, inputs);
+    const MemoryTag tag(MemoryItem::kTemporaries);
+    Tensors outputs = call->function(gathered.params, inputs);
+    for (const at::Tensor& output : outputs) count_as(output, MemoryItem::kActivations);
+    return outputs;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& output_grads) {
     const auto call = c10::static_intrusive_pointer_cast<UnitCall>(context->saved_data["call"].toCapsule());
+    const MemoryPlace place(call->network->name(), call->name(), /*backward=*/true);
     Recomputed grads = recompute_and_differentiate(*call, context->get_saved_variables(), output_grads);
     if (call->weight_gradients) call->network->reduce(call->unit, grads.weights);
     variable_list result = {at::Tensor(), at::Tensor()};  // the call, the anchor

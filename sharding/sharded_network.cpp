@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
 namespace {
@@ -44,13 +45,15 @@ void zero_padding(UnitShard& shard, const FlatLayout& layout) {
 }  // namespace
 
 void GatherBuffers::reserve(const Sizes& sizes) {
-  const auto grow = [](at::Tensor& buffer, int64_t bytes) {
-    if (!buffer.defined() || buffer.numel() < bytes) buffer = at::empty({bytes}, at::kByte);
+  const auto grow = [this](at::Tensor& buffer, int64_t bytes, MemoryItem item) {
+    if (buffer.defined() && buffer.numel() >= bytes) return;
+    const MemoryTag tag(item);
+    buffer = at::empty({bytes}, at::TensorOptions(at::kByte).device(device_));
   };
-  grow(gathered_, sizes.gathered);
-  grow(staging_, sizes.staging);
-  grow(gradient_, sizes.gradient);
-  grow(gradient_shard_, sizes.gradient_shard);
+  grow(gathered_, sizes.gathered, MemoryItem::kGathered);
+  grow(staging_, sizes.staging, MemoryItem::kGathered);
+  grow(gradient_, sizes.gradient, MemoryItem::kCommunication);
+  grow(gradient_shard_, sizes.gradient_shard, MemoryItem::kCommunication);
 }
 
 void GatherBuffers::take() {
@@ -81,13 +84,18 @@ void ShardedNetwork::add_unit(const UnitSpec& unit) {
   const FlatLayout& layout = layouts_.emplace_back(unit, shards, casts);
   UnitShard& shard = shards_.emplace_back();
   shard.segments = layout.segments(unit, mesh_.shard_group().rank());
-  if (trainable_) shard.gradient = at::zeros({layout.shard_elements()}, wide_type());
-  if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide_type());
+  const at::TensorOptions wide = at::TensorOptions(wide_type()).device(device());
+  if (trainable_) {
+    const MemoryTag tag(MemoryItem::kGradients);
+    shard.gradient = at::zeros({layout.shard_elements()}, wide);
+  }
+  const MemoryTag tag(MemoryItem::kWeights);
+  if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide);
   if (!casts) {
     shard.parts = split(shard.master, static_cast<int>(shards_.size()) - 1);
   } else if (!trainable_) {
     for (const FlatPart& part : layout.parts()) {
-      shard.parts.push_back(at::empty({part.shard_elements}, part_type(part)));
+      shard.parts.push_back(at::empty({part.shard_elements}, wide.dtype(part_type(part))));
     }
   }
   zero_padding(shard, layout);

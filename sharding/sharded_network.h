@@ -23,6 +23,9 @@ class GatherBuffers {
     int64_t gradient = 0;  ///< whole unit, input of the reduction
     int64_t gradient_shard = 0;
   };
+  /// `device`: where they are, and where the networks that use them keep their shards.
+  explicit GatherBuffers(at::Device device = at::kCPU) : device_(device) {}
+  at::Device device() const { return device_; }
   void reserve(const Sizes& sizes);
   // Bytes (uint8), to be viewed in the type of the unit at hand.
   const at::Tensor& gathered() const { return gathered_; }
@@ -35,6 +38,7 @@ class GatherBuffers {
   void give_back() { is_taken_ = false; }
 
  private:
+  at::Device device_;
   at::Tensor gathered_, staging_, gradient_, gradient_shard_;
   bool is_taken_ = false;
 };
@@ -75,6 +79,7 @@ class ShardedNetwork {
   /// latents, text and time waves that models take.
   at::ScalarType wide_type() const { return type_ == at::kBFloat16 ? at::kFloat : type_; }
   bool trainable() const { return trainable_; }
+  at::Device device() const { return buffers_.device(); }
   const Mesh& mesh() const { return mesh_; }
   int units() const { return static_cast<int>(specs_.size()); }
   const UnitSpec& spec(int unit) const { return specs_[unit]; }

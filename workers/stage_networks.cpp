@@ -5,6 +5,7 @@
 #include "model/wan_weights.h"
 #include "model/weights_file.h"
 #include "sharding/initialise.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::workers {
 
@@ -35,13 +36,13 @@ std::string name(NetworkRole role) {
 }
 
 StageNetworks::StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
-                             at::ScalarType type, uint64_t seed)
+                             at::ScalarType type, uint64_t seed, at::Device device)
     : plan_(plan),
       options_(options),
       mesh_(mesh),
       type_(type),
       seed_(seed),
-      buffers_(std::make_unique<sharding::GatherBuffers>()) {}
+      buffers_(std::make_unique<sharding::GatherBuffers>(device)) {}
 
 std::vector<sharding::UnitSpec> StageNetworks::units(NetworkRole role) const {
   if (role == NetworkRole::kDiscriminator) return plan_.discriminator_units();
@@ -55,6 +56,8 @@ const OptimizerOptions& StageNetworks::optimizer_of(Stage stage) const {
 }
 
 TrainedNetwork StageNetworks::make(NetworkRole role, bool trained, double average_decay) const {
+  const sharding::MemoryTag tag(role == NetworkRole::kDiscriminator ? sharding::MemoryItem::kDiscriminator
+                                                                    : sharding::MemoryItem::kActivations);
   TrainedNetwork result;
   result.network =
       std::make_unique<sharding::ShardedNetwork>(name(role), units(role), mesh_, type_, trained, *buffers_);

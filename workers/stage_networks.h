@@ -32,9 +32,9 @@ struct TrainedNetwork {
 class StageNetworks {
  public:
   /// Keeps references to `options` and `mesh`. `type`: of parameters, gradients and compute. `seed`: of what
-  /// starts from random numbers. Makes no network and communicates nothing.
+  /// starts from random numbers. `device`: where the networks are. Makes no network and communicates nothing.
   StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
-                at::ScalarType type, uint64_t seed);
+                at::ScalarType type, uint64_t seed, at::Device device = at::kCPU);
 
   // References stay valid until make_teacher, enter or allocate. Roles that are not there: std::out_of_range.
   bool has(NetworkRole role) const { return networks_.contains(role); }
@@ -45,7 +45,8 @@ class StageNetworks {
   Stage stage() const { return stage_; }
 
   /// The teacher of a run, before its first stage: random, or from `[model] weights`, frozen. No
-  /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo, kData).
+  /// communication, so ranks may fail alone: throws what open_wan_weights and load_weights throw (kIo,
+  /// kData).
   void make_teacher();
 
   /// Makes the networks that `stage` needs out of those of the stages before, of which the teacher must be

@@ -207,6 +207,12 @@ Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iterati
   throw Error(ErrorKind::kInternal, "unknown phase");
 }
 
+Trainer::Losses Trainer::differentiate(Phase phase, const Batch& batch, int64_t iteration) {
+  Losses values = losses(phase, batch, iteration);
+  (values.objective.sum() / static_cast<double>(train_.global_batch)).backward();
+  return values;
+}
+
 void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report) {
   comm::Communicator& world = mesh_.world();
   const int64_t share = train_.global_batch / world.size();
@@ -217,8 +223,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
     Batch batch;
     comm::run_agreed(world, [&] { batch = feed.next(); });
     ensure(batch.iteration == index.iteration, "the feed and the trainer are at the same iteration");
-    const Losses values = losses(phase, batch, index.iteration);
-    (values.objective.sum() / static_cast<double>(train_.global_batch)).backward();
+    const Losses values = differentiate(phase, batch, index.iteration);
     loss_sums.add(values.loss);
     diag_sums.add(values.diag);
     report.samples.insert(report.samples.end(), batch.samples.begin(), batch.samples.end());
