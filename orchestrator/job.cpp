@@ -116,6 +116,28 @@ int64_t own_cores(const std::vector<std::string>& all, const Binding& own) {
 
 }  // namespace
 
+at::ScalarType compute_type(const workers::TrainOptions& options) {
+  return options.precision == workers::TrainOptions::Precision::kFp64 ? at::kDouble : at::kFloat;
+}
+
+sharding::MeshShape mesh_of(const configs::Config& config, int trainers) {
+  const int64_t heads = config.model.kind == model::ModelKind::kWan ? config.model.wan.heads : 1;
+  return sharding::resolve_mesh(config.mesh, trainers, heads);
+}
+
+workers::FeedPlan feed_plan(const configs::Config& config, int trainers, int rank, int64_t first_iteration) {
+  check_batch(config, trainers);
+  const int64_t share = config.train.global_batch / trainers;
+  const int64_t micro = config.train.micro_batch == 0 ? share : std::min(share, config.train.micro_batch);
+  return {.seed = config.run.seed,
+          .first_iteration = first_iteration,
+          .last_iteration = config.total_iterations(),
+          .global_batch = config.train.global_batch,
+          .first_slot = rank * share,
+          .slots = share,
+          .micro_batch = micro};
+}
+
 void set_compute_threads(comm::Communicator& trainers, int64_t threads) {
   if (threads == 0) {
     const Binding own = Binding::of_this_rank();
@@ -137,16 +159,13 @@ Job::Job(comm::Communicator& world, const configs::Config& config)
   });
   comm::agree_equal(world, data_hash, "the content of data.files");
   plan_ = configs::network_plan(config_);
-  const int64_t heads = config_.model.kind == model::ModelKind::kWan ? config_.model.wan.heads : 1;
-  const auto shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, heads);
+  const sharding::MeshShape shape = mesh_of(config_, roles_.layout.trainers);
   if (!is_trainer()) return;
   set_compute_threads(trainers(), config_.train.threads);
   mesh_ = std::make_unique<sharding::Mesh>(shape, trainers());
 }
 
-at::ScalarType Job::type() const {
-  return config_.train.precision == workers::TrainOptions::Precision::kFp64 ? at::kDouble : at::kFloat;
-}
+at::ScalarType Job::type() const { return compute_type(config_.train); }
 
 at::Tensor Job::negative_text() const {
   const auto& [rows, features] = data_->header().text_shape;
@@ -166,15 +185,7 @@ void Job::serve_data() {
 }
 
 std::unique_ptr<workers::BatchFeed> Job::open_feed(int64_t first_iteration) {
-  const int64_t ranks = trainers().size(), share = config_.train.global_batch / ranks;
-  const int64_t micro = config_.train.micro_batch == 0 ? share : std::min(share, config_.train.micro_batch);
-  const workers::FeedPlan plan{.seed = config_.run.seed,
-                               .first_iteration = first_iteration,
-                               .last_iteration = config_.total_iterations(),
-                               .global_batch = config_.train.global_batch,
-                               .first_slot = trainers().rank() * share,
-                               .slots = share,
-                               .micro_batch = micro};
+  const workers::FeedPlan plan = feed_plan(config_, trainers().size(), trainers().rank(), first_iteration);
   if (roles_.layout.data_workers == 0) {
     return std::make_unique<workers::LocalFeed>(data::DataSet(data::resolve_files(config_.data.files)), plan,
                                                 config_.data.prefetch);
