@@ -66,6 +66,9 @@ void complete_features(Config& c) {
   check(wan.width() % 4 == 0, ErrorKind::kConfig,
         fmt::format("model.heads x model.head_dim = {}: the feature maps need a multiple of 4", wan.width()));
   c.discriminator.channels = wan.width() / 4;
+  check(c.discriminator.channels % c.discriminator.reduction == 0, ErrorKind::kConfig,
+        fmt::format("method.discriminator_reduction = {} does not divide the {} channels of the feature maps",
+                    c.discriminator.reduction, c.discriminator.channels));
   c.discriminator.heads = static_cast<int64_t>(c.feature_blocks.size());
 }
 

@@ -150,6 +150,11 @@ void declare_method(OptionTable& table, Config& c) {
   method.add("discriminator_scales", &c.discriminator.scales, "pooling factors of a discriminator branch")
       .min(1)
       .experiment();
+  method
+      .add("discriminator_reduction", &c.discriminator.reduction,
+           "divides the channels inside a discriminator branch")
+      .min(1)
+      .experiment();
   method.add("discriminator_hidden", &c.discriminator.hidden, "width of the discriminator's perceptron")
       .min(1)
       .experiment();

@@ -12,7 +12,12 @@ PhiloxStream stream(const DrawKey& key, int64_t row, Purpose purpose) {
 }
 
 at::Tensor normal_like(const DrawKey& key, Purpose purpose, const at::Tensor& x) {
-  return draw_normal(key, purpose, x.sizes().slice(1), x.scalar_type());
+  return draw_normal(key, purpose, x.sizes().slice(1), x.scalar_type()).to(x.device());
+}
+
+at::Tensor keep_mask_like(const DrawKey& key, Purpose purpose, int head, const DropoutShape& dropout,
+                          const at::Tensor& x) {
+  return draw_keep_mask(key, purpose, head, dropout.hidden, dropout.dropout, x.scalar_type()).to(x.device());
 }
 
 }  // namespace
@@ -96,10 +101,8 @@ Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Opt
       .keep_real = {},
       .r1_noise = {}};
   for (int head = 0; head < dropout.heads; ++head) {
-    draws.keep_fake.push_back(
-        draw_keep_mask(key, Purpose::kDropoutFake, head, dropout.hidden, dropout.dropout, x.scalar_type()));
-    draws.keep_real.push_back(
-        draw_keep_mask(key, Purpose::kDropoutReal, head, dropout.hidden, dropout.dropout, x.scalar_type()));
+    draws.keep_fake.push_back(keep_mask_like(key, Purpose::kDropoutFake, head, dropout, x));
+    draws.keep_real.push_back(keep_mask_like(key, Purpose::kDropoutReal, head, dropout, x));
   }
   if (options.r1_weight > 0) draws.r1_noise = normal_like(key, Purpose::kR1Noise, x);
   return draws;

@@ -43,7 +43,8 @@ struct DrawShares {
   double condition_drop = 0.1;  ///< text replaced by the negative prompt
 };
 
-/// All draws of one step for data `x`, a latent Z whose B is key.rows(); only its shape and type matter.
+/// All draws of one step for data `x`, a latent Z whose B is key.rows(); only its shape, type and device
+/// matter. Drawn on the host; what has the shape of a latent or is a mask then goes to the device of `x`.
 TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const TeacherOptions& options,
                           double condition_drop);
 Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Options& options,

@@ -6,15 +6,17 @@ namespace tmd::method {
 
 // Rectified flow. Latent-sized arithmetic with times is done in float64 and cast back to the type of the
 // latent. Z stands for the latent shape [B, C, T, H, W]; times are [B] float64 in 0 .. 1, 0 = data,
-// 1 = noise. Gradients flow through the tensor functions. Thread: any.
+// 1 = noise. Times are on the host, where they decide what is computed; latents may be on any device.
+// Gradients flow through the tensor functions. Thread: any.
 
 /// shift(u; g) = g u / ((g - 1) u + 1), g >= 1 (TMD Sec. 3.2).
 double shift(double u, double g);
 /// The same element by element, [B] float64.
 at::Tensor shift(const at::Tensor& u, double g);
 
-/// Time [B] as [B, 1, 1, 1, 1] for arithmetic with latents.
+/// Time [B] as [B, 1, 1, 1, 1] for arithmetic with latents: where it is, or where `latent` is.
 at::Tensor over_latent(const at::Tensor& time);
+at::Tensor over_latent(const at::Tensor& time, const at::Tensor& latent);
 
 /// (1 - t) data + t noise (TMD Eq. 1; Eq. 5 with y, s, y_1). Z, Z, [B] -> Z of the type of `data`.
 at::Tensor interpolate(const at::Tensor& data, const at::Tensor& noise, const at::Tensor& t);

@@ -9,8 +9,9 @@ namespace {
 
 using MainFeature = StudentNetwork::MainFeature;
 
-MainFeature select(const MainFeature& m, const at::Tensor& rows) {
-  return {m.tokens.index_select(0, rows), m.context.index_select(0, rows)};
+// Rows are chosen on the host, whatever they are taken of.
+at::Tensor pick(const at::Tensor& x, const at::Tensor& rows) {
+  return x.index_select(0, rows.to(x.device()));
 }
 
 at::Tensor outer_times(const at::Tensor& index, const std::vector<double>& grid_t) {
@@ -24,21 +25,22 @@ at::Tensor guided_target(StudentNetwork& student, const at::Tensor& y, const Sta
   const MainFeature m =
       student.backbone(at_s.x_t, at_s.t, negative_text.expand({y.size(0), -1, -1}).contiguous());
   const at::Tensor head = student.head(at_s.y_s, at_s.s, at_s.s, m);
-  return at::where(over_latent(drop), y, guide(y, head, cfg));
+  return at::where(over_latent(drop, y), y, guide(y, head, cfg));
 }
 
 // Total derivative of the head along the inner path by finite differences, both sides where allowed.
 at::Tensor derivative_of_head(StudentNetwork& student, const Stage1Result& at_s, const at::Tensor& rows) {
   const at::NoGradGuard no_grad;
-  const auto pick = [&rows](const at::Tensor& x) { return x.index_select(0, rows); };
-  const MainFeature m = select({at_s.m.tokens.detach(), at_s.m.context.detach()}, rows);
-  const at::Tensor s = pick(at_s.s), r = pick(at_s.r), y_s = pick(at_s.y_s), v = pick(at_s.tangent);
+  const MainFeature m = {pick(at_s.m.tokens.detach(), rows), pick(at_s.m.context.detach(), rows)};
+  const at::Tensor s = pick(at_s.s, rows), r = pick(at_s.r, rows);
+  const at::Tensor y_s = pick(at_s.y_s, rows), v = pick(at_s.tangent, rows);
   const auto head_at = [&](const at::Tensor& step) {
-    const at::Tensor y = (y_s.to(at::kDouble) + over_latent(step) * v.to(at::kDouble)).to(y_s.scalar_type());
+    const at::Tensor y =
+        (y_s.to(at::kDouble) + over_latent(step, v) * v.to(at::kDouble)).to(y_s.scalar_type());
     return student.head(y, s + step, r, m).to(at::kDouble);
   };
-  const at::Tensor plus = pick(at_s.difference.plus), minus = -pick(at_s.difference.minus);
-  const at::Tensor width = over_latent(plus - minus);
+  const at::Tensor plus = pick(at_s.difference.plus, rows), minus = -pick(at_s.difference.minus, rows);
+  const at::Tensor width = over_latent(plus - minus, y_s);
   const at::Tensor difference = head_at(plus) - head_at(minus);
   return at::where(width > 0, difference / width.clamp_min(1e-300), at::zeros_like(difference))
       .to(y_s.scalar_type());
@@ -54,7 +56,7 @@ at::Tensor derivative(StudentNetwork& student, const Stage1Result& at_s,
   const bool dummy = rows.numel() == 0;
   if (dummy) rows = at::zeros({1}, at::kLong);
   const at::Tensor values = derivative_of_head(student, at_s, rows);
-  if (!dummy) all.index_copy_(0, rows, values);
+  if (!dummy) all.index_copy_(0, rows.to(all.device()), values);
   return all;
 }
 
@@ -92,14 +94,15 @@ Stage1Result stage1(StudentNetwork& student, const at::Tensor& x, const at::Tens
                         : guided_target(student, y, result, negative_text, draws.drop_condition, options.cfg);
   result.tangent = draws.y_1 - (options.tangent == Tangent::kGuided ? result.y_guided : y);
 
-  const at::Tensor shown_text = at::where(draws.drop_condition.view({-1, 1, 1}), negative_text, text);
+  const at::Tensor shown_text =
+      at::where(draws.drop_condition.view({-1, 1, 1}).to(text.device()), negative_text, text);
   result.m = student.backbone(result.x_t, result.t, shown_text);
   const at::Tensor head = student.head(result.y_s, result.s, result.r, result.m);
   result.head = head.detach();
 
   result.difference = difference_steps(result.s, result.r, options);
   result.derivative = derivative(student, result, anywhere);
-  const at::Tensor step = over_latent(result.s - result.r);
+  const at::Tensor step = over_latent(result.s - result.r, head);
   result.target =
       (result.y_guided.to(at::kDouble) - step * result.derivative.to(at::kDouble)).to(head.scalar_type());
   result.S = (head.to(at::kDouble) - result.target.to(at::kDouble)).square().flatten(1).sum(1);

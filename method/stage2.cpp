@@ -30,7 +30,7 @@ StudentSample sample_student(Generator& generator, const at::Tensor& x, const at
   StudentSample sample;
   sample.t = at::tensor(options.grid_t, at::kDouble).index_select(0, draws.outer_index);
   const bool one_step = options.grid_t.size() == 2;
-  sample.x_t = one_step ? (over_latent(sample.t) * draws.x_1.to(at::kDouble)).to(x.scalar_type())
+  sample.x_t = one_step ? (over_latent(sample.t, x) * draws.x_1.to(at::kDouble)).to(x.scalar_type())
                         : interpolate(x, draws.x_1, sample.t);
   sample.y_hat = generator.outer_velocity(sample.x_t, sample.t, text, draws.y_1);
   sample.x_hat = options.x_hat == XHat::kXtMinusTy ? clean_of(sample.x_t, sample.t, sample.y_hat)

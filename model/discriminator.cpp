@@ -18,13 +18,13 @@ namespace {
 constexpr double kGroupNormEpsilon = 1e-5;
 constexpr double kLeakySlope = 0.2;
 
-void visit_conv(ParameterVisitor& visitor, LinearWeights& conv, const std::string& name, int64_t channels,
-                int64_t kernel) {
+void visit_conv(ParameterVisitor& visitor, LinearWeights& conv, const std::string& name, int64_t out,
+                int64_t in, int64_t kernel) {
   const int64_t taps = kernel * kernel * kernel;
   visitor(conv.weight, {name + ".weight",
-                        {channels, channels, kernel, kernel, kernel},
-                        Initialiser::xavier_uniform(channels * taps, channels * taps)});
-  visitor(conv.bias, {name + ".bias", {channels}, Initialiser::constant(0)});
+                        {out, in, kernel, kernel, kernel},
+                        Initialiser::xavier_uniform(in * taps, out * taps)});
+  visitor(conv.bias, {name + ".bias", {out}, Initialiser::constant(0)});
 }
 
 void visit_norm(ParameterVisitor& visitor, LinearWeights& norm, const std::string& name, int64_t channels) {
@@ -47,22 +47,24 @@ at::Tensor pool(const at::Tensor& x, int64_t scale) {
 }  // namespace
 
 int64_t DiscriminatorConfig::groups() const {
-  int64_t groups = channels <= 32 ? std::max<int64_t>(1, channels / 4) : 32;
-  while (channels % groups != 0) --groups;
+  const int64_t inner = inner_channels();
+  int64_t groups = inner <= 32 ? std::max<int64_t>(1, inner / 4) : 32;
+  while (inner % groups != 0) --groups;
   return groups;
 }
 
 void visit(ParameterVisitor& visitor, BranchWeights& branch, const DiscriminatorConfig& config,
            const std::string& prefix) {
   branch.scales.resize(config.scales.size());
+  const int64_t inner = config.inner_channels();
   for (size_t k = 0; k < config.scales.size(); ++k) {
     const std::string name = fmt::format("{}.scale{}", prefix, k);
-    visit_conv(visitor, branch.scales[k].conv1, name + ".conv1", config.channels, 1);
-    visit_norm(visitor, branch.scales[k].norm1, name + ".gn1", config.channels);
-    visit_conv(visitor, branch.scales[k].conv3, name + ".conv3", config.channels, 3);
-    visit_norm(visitor, branch.scales[k].norm2, name + ".gn2", config.channels);
+    visit_conv(visitor, branch.scales[k].conv1, name + ".conv1", inner, config.channels, 1);
+    visit_norm(visitor, branch.scales[k].norm1, name + ".gn1", inner);
+    visit_conv(visitor, branch.scales[k].conv3, name + ".conv3", inner, inner, 3);
+    visit_norm(visitor, branch.scales[k].norm2, name + ".gn2", inner);
   }
-  const int64_t pooled = static_cast<int64_t>(config.scales.size()) * config.channels;
+  const int64_t pooled = static_cast<int64_t>(config.scales.size()) * inner;
   visit_linear(visitor, branch.fc1, prefix + ".fc1", config.hidden, pooled);
   visit_linear(visitor, branch.fc2, prefix + ".fc2", 1, config.hidden);
 }
@@ -79,16 +81,17 @@ std::vector<sharding::UnitSpec> discriminator_units(const DiscriminatorConfig& c
 at::Tensor branch_forward(const BranchWeights& branch, const DiscriminatorConfig& config,
                           const at::Tensor& map, const at::Tensor& keep) {
   const int64_t groups = config.groups();
-  Tensors pooled;  // [B, C] each
+  const at::Tensor narrow = map.to(branch.fc1.weight.scalar_type());  // the teacher's maps are wide
+  Tensors pooled;  // [B, R] each
   for (size_t k = 0; k < config.scales.size(); ++k) {
     const ScaleWeights& w = branch.scales[k];
-    at::Tensor x = norm_and_leak(at::conv3d(map, w.conv1.weight, w.conv1.bias), w.norm1, groups);
+    at::Tensor x = norm_and_leak(at::conv3d(narrow, w.conv1.weight, w.conv1.bias), w.norm1, groups);
     x = at::conv3d(pool(x, config.scales[k]), w.conv3.weight, w.conv3.bias, /*stride=*/1, /*padding=*/1);
     pooled.push_back(norm_and_leak(x, w.norm2, groups).mean({2, 3, 4}));
   }
   at::Tensor hidden = at::leaky_relu(apply(branch.fc1, at::cat(pooled, 1)), kLeakySlope);
   if (keep.defined()) hidden = hidden * keep / (1 - config.dropout);
-  return apply(branch.fc2, hidden).squeeze(1);
+  return apply(branch.fc2, hidden).squeeze(1).to(map.scalar_type());
 }
 
 at::Tensor Discriminator::forward(const std::vector<at::Tensor>& maps, const std::vector<at::Tensor>& keep,

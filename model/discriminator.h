@@ -14,27 +14,31 @@ namespace tmd::model {
 /// Multiscale 3-D convolutional discriminator on feature maps of the teacher ("Conv3D" of TMD App. A.3; in
 /// the form of FastGen's multiscale_down_mlp_large): one branch and one logit per feature map.
 struct DiscriminatorConfig {
-  int64_t channels = 384;                          ///< C of the feature maps, D / 4
-  int64_t heads = 3;                               ///< feature maps
+  int64_t channels = 384;  ///< C of the feature maps, D / 4
+  int64_t heads = 3;       ///< feature maps
+  int64_t reduction = 1;   ///< divides C: the branches' convolutions have C / reduction
   std::vector<int64_t> scales = {1, 2, 4, 8, 16};  ///< pooling factors; clipped to the map's size per axis
   int64_t hidden = 1024;                           ///< width of the MLP on the pooled scales
   double dropout = 0.1;                            ///< in front of the last Linear, in the critic step only
 
-  /// Groups of the GroupNorms: the largest divisor of C that is at most C/4 (at least 1) for up to 32
+  /// Channels inside a branch, R.
+  int64_t inner_channels() const { return channels / reduction; }
+  /// Groups of the GroupNorms: the largest divisor of R that is at most R/4 (at least 1) for up to 32
   /// channels, at most 32 for more.
   int64_t groups() const;
 };
 
-/// Conv 1, GroupNorm, leak, pool, Conv 3, GroupNorm, leak, mean of one scale. Weight, then bias.
+/// Conv 1, GroupNorm, leak, pool, Conv 3, GroupNorm, leak, mean of one scale. Weight, then bias; R =
+/// inner_channels().
 struct ScaleWeights {
-  LinearWeights conv1;  ///< [C, C, 1, 1, 1], [C]
-  LinearWeights norm1;  ///< [C], [C]
-  LinearWeights conv3;  ///< [C, C, 3, 3, 3], [C]
-  LinearWeights norm2;  ///< [C], [C]
+  LinearWeights conv1;  ///< [R, C, 1, 1, 1], [R]
+  LinearWeights norm1;  ///< [R], [R]
+  LinearWeights conv3;  ///< [R, R, 3, 3, 3], [R]
+  LinearWeights norm2;  ///< [R], [R]
 };
 struct BranchWeights {
   std::vector<ScaleWeights> scales;  ///< one for each of config.scales
-  LinearWeights fc1, fc2;            ///< [hidden, scales * C] and [hidden], [1, hidden] and [1]
+  LinearWeights fc1, fc2;            ///< [hidden, scales * R] and [hidden], [1, hidden] and [1]
 };
 /// Resizes `scales`. `prefix`: "disc.0", with which the tensor names begin.
 void visit(ParameterVisitor& visitor, BranchWeights& branch, const DiscriminatorConfig& config,

@@ -41,8 +41,9 @@ namespace {
 
 // Wan's fastest wave turns by 1000 radians over the range of times: noise to a perceptron of this size, and
 // more than the finite difference of stage 1 resolves. Here it turns by 20.
-at::Tensor time_waves(const at::Tensor& time, const MlpConfig& config, at::ScalarType type) {
-  return sinusoid(time * 0.02, config.freq_dim).to(type);
+at::Tensor time_waves(const at::Tensor& time, const MlpConfig& config,
+                      const sharding::ShardedNetwork& network) {
+  return sinusoid(time * 0.02, config.freq_dim).to(network.device(), network.type());
 }
 
 at::Tensor last_hidden(const MlpWeights& w, const at::Tensor& latent, const at::Tensor& waves) {
@@ -59,7 +60,7 @@ at::Tensor Mlp::velocity(const at::Tensor& latent, const at::Tensor& time, bool 
     const auto w = bind<MlpWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     return Tensors{apply(w.out, last_hidden(w, in[0], in[1])).view(in[0].sizes())};
   };
-  const at::Tensor waves = time_waves(time, config_, network_.type());
+  const at::Tensor waves = time_waves(time, config_, network_);
   return run_unit(network_, network_.unit("mlp"), weight_gradients, function, {latent, waves})[0];
 }
 
@@ -69,7 +70,7 @@ at::Tensor Mlp::backbone(const at::Tensor& latent, const at::Tensor& time, bool 
     const auto w = bind<MlpWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     return Tensors{last_hidden(w, in[0], in[1])};
   };
-  const at::Tensor waves = time_waves(time, config_, network_.type());
+  const at::Tensor waves = time_waves(time, config_, network_);
   return run_unit(network_, network_.unit("mlp"), weight_gradients, function, {latent, waves})[0];
 }
 
@@ -86,8 +87,8 @@ at::Tensor Mlp::head(const at::Tensor& y_s, const at::Tensor& inner_time, const 
     const auto w = bind<MlpWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     return Tensors{apply(w.out, in[0]).view(shape)};
   };
-  const at::Tensor s_waves = time_waves(inner_time, config_, network_.type());
-  const at::Tensor step_waves = time_waves(inner_step, config_, network_.type());
+  const at::Tensor s_waves = time_waves(inner_time, config_, network_);
+  const at::Tensor step_waves = time_waves(inner_step, config_, network_);
   const Tensors corrected =
       run_unit(network_, network_.unit("fusion"), weight_gradients, correct, {m, y_s, s_waves, step_waves});
   return run_unit(network_, network_.unit("mlp"), weight_gradients, project, corrected)[0];

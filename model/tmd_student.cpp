@@ -91,7 +91,7 @@ WanStream TmdStudent::fuse(const at::Tensor& y_s, const at::Tensor& inner_time, 
     return Tensors{fused, temb + delta, e6 + project_time(w.delta_projection, delta)};
   };
   sharding::ShardedNetwork& net = network();
-  const at::Tensor waves = sinusoid(inner_step, config_.wan.freq_dim).to(net.wide_type());
+  const at::Tensor waves = sinusoid(inner_step, config_.wan.freq_dim).to(net.device(), net.wide_type());
   Tensors out = run_unit(net, net.unit("fusion"), weight_gradients, function,
                          {m.tokens, inner.tokens, inner.temb, inner.e6, waves});
   return {out[0], out[1], out[2], m.context};

@@ -138,7 +138,7 @@ WanStream WanDit::embed(const at::Tensor& latent, const at::Tensor& time, bool w
 }
 
 at::Tensor WanDit::time_waves(const at::Tensor& time) const {
-  return sinusoid(time, config_.freq_dim).to(network_.wide_type());
+  return sinusoid(time, config_.freq_dim).to(network_.device(), network_.wide_type());
 }
 
 at::Tensor WanDit::block(int64_t index, const WanStream& stream, const TokenGrid& grid,
@@ -186,7 +186,8 @@ WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time,
 at::Tensor WanDit::rotations(const TokenGrid& grid) const {
   if (!rotations_ || rotations_->first != grid) {
     rotations_ = std::make_unique<std::pair<TokenGrid, at::Tensor>>(
-        grid, chunk_rotations(rope_rotations(grid, config_.head_dim, network_.wide_type()), exchange(grid)));
+        grid, chunk_rotations(rope_rotations(grid, config_.head_dim, network_.wide_type()), exchange(grid))
+                  .to(network_.device()));
   }
   return rotations_->second;
 }

@@ -75,6 +75,7 @@ class WanDit {
   sharding::ShardedNetwork& network() const { return network_; }
 
   /// latent [B, C, T, H, W], time [B] float64 in network units (0 .. 1000), text [B, S, text_dim] with any S.
+  /// Times are on the host, all else is on the network's device.
   /// Throws kData when channels or text features differ from the configuration, and for odd height or width.
   WanStream embed(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
                   bool weight_gradients) const;

@@ -129,6 +129,30 @@ int64_t own_cores(const std::vector<std::string>& all, const Binding& own) {
 
 }  // namespace
 
+at::ScalarType compute_type(const workers::TrainOptions& options) {
+  using Precision = workers::TrainOptions::Precision;
+  if (options.precision == Precision::kBf16) return at::kBFloat16;
+  return options.precision == Precision::kFp64 ? at::kDouble : at::kFloat;
+}
+
+sharding::MeshShape mesh_of(const configs::Config& config, int trainers) {
+  return sharding::resolve_mesh(config.mesh, trainers, split_limits(config));
+}
+
+workers::FeedPlan feed_plan(const configs::Config& config, const sharding::MeshShape& mesh, int64_t data_rank,
+                            int64_t first_iteration) {
+  check_batch(config, mesh);
+  const int64_t share = config.train.global_batch / (mesh.replicate * mesh.shard);
+  const int64_t micro = config.train.micro_batch == 0 ? share : std::min(share, config.train.micro_batch);
+  return {.seed = config.run.seed,
+          .first_iteration = first_iteration,
+          .last_iteration = config.total_iterations(),
+          .global_batch = config.train.global_batch,
+          .first_slot = data_rank * share,
+          .slots = share,
+          .micro_batch = micro};
+}
+
 void set_compute_threads(comm::Communicator& trainers, int64_t threads) {
   if (threads == 0) {
     const Binding own = Binding::of_this_rank();
@@ -148,7 +172,7 @@ Job::Job(comm::Communicator& world, const configs::Config& config)
     data_hash = fmt::format("{:x}", data_->data_hash());
     fit_to_data(config_, data_->header());
     check_precision(config_);
-    shape = sharding::resolve_mesh(config_.mesh, roles_.layout.trainers, split_limits(config_));
+    shape = mesh_of(config_, roles_.layout.trainers);
     check_batch(config_, shape);
   });
   comm::agree_equal(world, data_hash, "the content of data.files");
@@ -158,11 +182,7 @@ Job::Job(comm::Communicator& world, const configs::Config& config)
   mesh_ = std::make_unique<sharding::Mesh>(shape, trainers());
 }
 
-at::ScalarType Job::type() const {
-  using Precision = workers::TrainOptions::Precision;
-  if (config_.train.precision == Precision::kBf16) return at::kBFloat16;
-  return config_.train.precision == Precision::kFp64 ? at::kDouble : at::kFloat;
-}
+at::ScalarType Job::type() const { return compute_type(config_.train); }
 
 at::Tensor Job::negative_text() const {
   const auto& [rows, features] = data_->header().text_shape;
@@ -182,15 +202,7 @@ void Job::serve_data() {
 }
 
 std::unique_ptr<workers::BatchFeed> Job::open_feed(int64_t first_iteration) {
-  const int64_t share = config_.train.global_batch / mesh_->data_ranks();
-  const int64_t micro = config_.train.micro_batch == 0 ? share : std::min(share, config_.train.micro_batch);
-  const workers::FeedPlan plan{.seed = config_.run.seed,
-                               .first_iteration = first_iteration,
-                               .last_iteration = config_.total_iterations(),
-                               .global_batch = config_.train.global_batch,
-                               .first_slot = mesh_->data_rank() * share,
-                               .slots = share,
-                               .micro_batch = micro};
+  const workers::FeedPlan plan = feed_plan(config_, mesh_->shape(), mesh_->data_rank(), first_iteration);
   if (roles_.layout.data_workers == 0) {
     return std::make_unique<workers::LocalFeed>(data::DataSet(data::resolve_files(config_.data.files)), plan,
                                                 config_.data.prefetch);

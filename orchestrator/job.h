@@ -53,6 +53,17 @@ class Job {
   std::unique_ptr<sharding::Mesh> mesh_;
 };
 
+/// Type of parameters, gradients and compute.
+at::ScalarType compute_type(const workers::TrainOptions& options);
+
+/// The mesh of `trainers` ranks. Throws kConfig as sharding::resolve_mesh.
+sharding::MeshShape mesh_of(const configs::Config& config, int trainers);
+
+/// What trainer `rank` reads from `first_iteration` to the end of the run. Throws kConfig when the trainers
+/// do not divide the global batch.
+workers::FeedPlan feed_plan(const configs::Config& config, const sharding::MeshShape& mesh, int64_t data_rank,
+                            int64_t first_iteration);
+
 /// Sets the compute threads of this process: `threads`, or, for 0, the cores that it may use, shared evenly
 /// with the other trainers that may use them, at least one and at most OMP_NUM_THREADS. Collective over:
 /// `trainers`.

@@ -15,6 +15,7 @@
 #include "configs/nearest.h"
 #include "orchestrator/run_folder.h"
 #include "orchestrator/verbs.h"
+#include "sharding/memory_counter.h"
 
 namespace {
 
@@ -111,6 +112,7 @@ int main(int argc, char** argv) {
     return report(e);
   }
   keep_freed_memory();
+  sharding::install_memory_counter();
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit becomes a write error that is handled like a full disk
   std::optional<comm::MpiRuntime> mpi;
   try {
@@ -121,6 +123,9 @@ int main(int argc, char** argv) {
     return code;
   } catch (const Error& e) {
     return leave(mpi, report(e));
+  } catch (const std::bad_alloc&) {
+    return leave(mpi, report(Error(ErrorKind::kDoesNotFit, "the host gives no more memory",
+                                   "`tmd plan` says what a rank needs")));
   } catch (const std::exception& e) {
     return leave(mpi, report(Error(ErrorKind::kInternal, e.what())));
   }

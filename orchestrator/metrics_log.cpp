@@ -48,7 +48,7 @@ json to_json(const IterationRecord& r) {
             {"optimizer", t.optimizer},
             {"checkpoint", r.checkpoint_s},
             {"other", other_seconds(r)}}},
-          {"mem", {{"resident", memory.resident}, {"peak", memory.peak}}}};
+          {"mem", {{"resident", memory.resident}, {"peak", memory.peak}, {"tensors", r.tensor_peak}}}};
 }
 
 // A line that was cut off by a kill in the middle of a write is dropped with what follows it.

@@ -20,6 +20,7 @@ struct IterationRecord {
   workers::IterationReport report;
   double checkpoint_s = 0;  ///< time the loop was held by a save
   double total_s = 0;       ///< wall time of the iteration
+  int64_t tensor_peak = 0;  ///< most bytes that tensors of this rank took while it was trained
 };
 
 /// metrics.jsonl: one JSON object per iteration (docs/formats/metrics.md). Rank 0 only.

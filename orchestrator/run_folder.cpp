@@ -73,8 +73,8 @@ void RunFolder::refuse_foreign_folder() const {
   for (const fs::path& entry : entries) {
     const std::string name = entry.filename().string();
     const bool is_made_by_us = std::ranges::find(kFolders, name) != kFolders.end() ||
-                               name == "metrics.jsonl" || name == "verdict.json" || name.starts_with("config.ini.tmp-") ||
-                               name.starts_with("env.json");
+                               name == "metrics.jsonl" || name == "verdict.json" ||
+                               name.starts_with("config.ini.tmp-") || name.starts_with("env.json");
     is_ours = is_ours && is_made_by_us;
   }
   is_ours = is_ours && list_folder(path_ / "checkpoints").empty();

@@ -37,7 +37,7 @@ at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request,
                                  .contiguous();
     std::vector<int64_t> shape = local.sizes().vec();
     shape.insert(shape.begin(), {ranks, sharers});
-    const at::Tensor all = at::empty(shape, at::kFloat);
+    const at::Tensor all = at::empty(shape, local.options());
     world.all_gather(local, all).wait();
     parts.push_back(all.select(1, 0).flatten(0, 1));  // sharers have the same rows
     if (progress) progress(std::min(rows, begin + batch * ranks));
@@ -63,6 +63,7 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
                           const SampleProgress& progress) {
   const at::NoGradGuard no_grad;
   const at::ScalarType type = teacher.wide_type();
+  const at::Device device = teacher.device();
   const auto view = workers::velocity_view(plan, teacher, false);
   const auto sigmas = method::teacher_sigmas(static_cast<int>(options.steps), options.shift, options.grid);
   const method::GuidanceOptions guidance{.cfg = options.cfg, .model_time = options.model_time};
@@ -70,10 +71,10 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       teacher.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor x = outer_noise(request.seed, numbers, request.latent_shape, type);
-        const at::Tensor negative = request.negative_text.to(type);
-        return euler ? method::sample_euler(*view, x, text.to(type), negative, sigmas, guidance)
-                     : method::sample_unipc(*view, x, text.to(type), negative, sigmas, guidance);
+        const at::Tensor x = outer_noise(request.seed, numbers, request.latent_shape, type).to(device);
+        const at::Tensor shown = text.to(device, type), negative = request.negative_text.to(device, type);
+        return euler ? method::sample_euler(*view, x, shown, negative, sigmas, guidance)
+                     : method::sample_unipc(*view, x, shown, negative, sigmas, guidance);
       },
       progress);
 }
@@ -83,18 +84,19 @@ at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNet
                           const SampleProgress& progress) {
   const at::NoGradGuard no_grad;
   const at::ScalarType type = student.wide_type();
+  const at::Device device = student.device();
   workers::GeneratorView view(plan, method, student, false);
   const auto grid_t = method::student_grid(static_cast<int>(method.outer_steps), method.outer_shift);
   return sample_rows(
       student.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor noise = outer_noise(request.seed, numbers, request.latent_shape, type);
+        const at::Tensor noise = outer_noise(request.seed, numbers, request.latent_shape, type).to(device);
         const auto inner = [&](int i) {
-          return inner_noise(request.seed, i, numbers, request.latent_shape, type);
+          return inner_noise(request.seed, i, numbers, request.latent_shape, type).to(device);
         };
         // The sampler starts at t_M as training does: noise times t_M.
-        return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(type), grid_t,
-                                            inner);
+        return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(device, type),
+                                            grid_t, inner);
       },
       progress);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <new>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/agree.h"
+#include "orchestrator/plan.h"
 
 namespace tmd::orchestrator {
 
@@ -125,7 +127,7 @@ void Training::iterate() {
   const workers::IterationIndex index{.iteration = counters_.iteration + 1,
                                       .in_stage = counters_.iteration + 1 - stage_begin(stage),
                                       .stage_iterations = job_.config().iterations(stage)};
-  const workers::IterationReport report = trainer_.run(index, *feed_);
+  const workers::IterationReport report = train_within_memory(index);
   count(report);
   quarantine(report);
   const auto now = Clock::now();
@@ -134,6 +136,59 @@ void Training::iterate() {
   refuse_bad_data();
   held_s_ = save_if_due();
   previews_.after_iteration(networks_, counters_.iteration, is_finished(stage));
+}
+
+// Iterations of a phase that a run is held against its plan after: the first one may still grow buffers.
+constexpr int kMeasuredIteration = 2;
+
+workers::IterationReport Training::train_within_memory(const workers::IterationIndex& index) {
+  sharding::MemoryCounter& memory = sharding::MemoryCounter::process();
+  const method::Phase phase = trainer_.phase_of(index);
+  memory.reset_peak();
+  try {
+    workers::IterationReport report = trainer_.run(index, *feed_);
+    tensor_peak_ = memory.peak().total;
+    if (++phase_iterations_[{networks_.stage(), phase}] == kMeasuredIteration)
+      compare_with_plan(phase, index);
+    return report;
+  } catch (const std::bad_alloc&) {
+    refuse_memory(phase, index, Error(ErrorKind::kDoesNotFit, "the host gives no more memory"));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kDoesNotFit) throw;
+    refuse_memory(phase, index, error);
+  }
+}
+
+std::optional<sharding::MemoryCounter::Peak> Training::planned_peak(method::Phase phase, int64_t iteration) {
+  const data::LatentHeader& header = job_.data().header();
+  try {
+    const PlanInput input{
+        job_.config(), job_.trainers().size(), {header.latent_shape, header.text_shape}, job_.type()};
+    return plan_phase(input, networks_.stage(), phase, iteration).peak;
+  } catch (const std::exception& error) {  // a run does not end for its plan
+    log_warning("no plan of the memory of {} iterations: {}", method::name(phase), error.what());
+    return {};
+  }
+}
+
+void Training::compare_with_plan(method::Phase phase, const workers::IterationIndex& index) {
+  if (job_.trainers().rank() != 0) return;
+  const auto plan = planned_peak(phase, index.iteration);
+  if (!plan) return;
+  log_info("memory of {} iterations: plan {}, measured {}, ratio {:.3f} (tensors of rank 0 at the peak)",
+           method::name(phase), sharding::bytes_text(plan->total), sharding::bytes_text(tensor_peak_),
+           static_cast<double>(tensor_peak_) / static_cast<double>(std::max<int64_t>(1, plan->total)));
+}
+
+void Training::refuse_memory(method::Phase phase, const workers::IterationIndex& index, const Error& error) {
+  const auto plan = planned_peak(phase, index.iteration);
+  throw Error(
+      ErrorKind::kDoesNotFit,
+      fmt::format(
+          "iteration {} ({}): {}; the plan had said {}", index.iteration, method::name(phase), error.what(),
+          plan ? sharding::bytes_text(plan->total) + " at the peak: " + sharding::items_text(plan->items)
+               : "nothing"),
+      "`tmd plan` says which changes make it fit");
 }
 
 void Training::count(const workers::IterationReport& report) {
@@ -228,7 +283,8 @@ void Training::record(const workers::IterationReport& report, double checkpoint_
                                  .samples = std::move(samples),
                                  .report = report,
                                  .checkpoint_s = checkpoint_s,
-                                 .total_s = total_s};
+                                 .total_s = total_s,
+                                 .tensor_peak = tensor_peak_};
     metrics_->write(record);
     if (counters_.iteration % request_.console_every == 0 || counters_.iteration == record.total_iterations) {
       log_info("{}{}", request_.title.empty() ? "" : request_.title + ": ",

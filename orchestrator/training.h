@@ -1,9 +1,13 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
+#include "base/error.h"
 #include "checkpoint/store.h"
 #include "orchestrator/job.h"
 #include "orchestrator/metrics_log.h"
@@ -11,6 +15,7 @@
 #include "orchestrator/run_folder.h"
 #include "orchestrator/train.h"
 #include "orchestrator/training_state.h"
+#include "sharding/memory_counter.h"
 #include "workers/trainer.h"
 
 namespace tmd::orchestrator {
@@ -42,6 +47,12 @@ class Training {
 
   int64_t stage_begin(workers::Stage stage) const;  ///< iterations before it
   void refuse_to_go_back() const;
+  /// trainer_.run, with the peak of the memory. What the host refuses is reported with what was planned.
+  workers::IterationReport train_within_memory(const workers::IterationIndex& index);
+  std::optional<sharding::MemoryCounter::Peak> planned_peak(method::Phase phase, int64_t iteration);
+  void compare_with_plan(method::Phase phase, const workers::IterationIndex& index);
+  [[noreturn]] void refuse_memory(method::Phase phase, const workers::IterationIndex& index,
+                                  const Error& error);
   void count(const workers::IterationReport& report);
   void quarantine(const workers::IterationReport& report);
   void refuse_divergence(const workers::IterationReport& report) const;
@@ -68,6 +79,8 @@ class Training {
   double held_s_ = 0;                            // of that, by the last save
   int64_t first_iteration_ = 1;
   int64_t last_saved_ = -1;
+  int64_t tensor_peak_ = 0;                                                   // of the last iteration, bytes
+  std::map<std::pair<workers::Stage, method::Phase>, int> phase_iterations_;  // since this start
 };
 
 }  // namespace tmd::orchestrator

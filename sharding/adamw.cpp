@@ -10,6 +10,7 @@
 #include "comm/agree.h"
 #include "sharding/adamw_kernels.h"
 #include "sharding/cpu_kernels.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
 namespace {
@@ -47,6 +48,7 @@ AdamWFactors factors_of(const ParamSpec& param, const AdamWOptions& options, dou
 }  // namespace
 
 AdamW::AdamW(ShardedNetwork& network) : network_(network) {
+  const MemoryTag tag(MemoryItem::kMoments);
   for (int unit = 0; unit < network.units(); ++unit) {
     first_.push_back(at::zeros_like(network.shard(unit).master));
     second_.push_back(at::zeros_like(network.shard(unit).master));
@@ -111,6 +113,7 @@ double clip_factor(double norm, double limit) {
 }
 
 ExponentialAverage::ExponentialAverage(const ShardedNetwork& network) {
+  const MemoryTag tag(MemoryItem::kAverage);
   for (int unit = 0; unit < network.units(); ++unit) shards_.push_back(network.shard(unit).master.clone());
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "sharding/memory_counter.h"
 #include "sharding/sharded_network.h"
 
 namespace tmd::sharding {
@@ -19,16 +20,18 @@ void GatherBuffers::Sizes::grow(const Sizes& other) {
 }
 
 void GatherBuffers::reserve(const Sizes& sizes) {
-  const auto grow = [](at::Tensor& buffer, int64_t bytes) {
-    if (!buffer.defined() || buffer.numel() < bytes) buffer = at::empty({bytes}, at::kByte);
+  const auto grow = [this](at::Tensor& buffer, int64_t bytes, MemoryItem item) {
+    if (buffer.defined() && buffer.numel() >= bytes) return;
+    const MemoryTag tag(item);
+    buffer = at::empty({bytes}, at::TensorOptions(at::kByte).device(device_));
   };
   for (GatherSlot& slot : gathers_) {
-    grow(slot.gathered, sizes.gathered);
-    grow(slot.staging, sizes.staging);
+    grow(slot.gathered, sizes.gathered, MemoryItem::kGathered);
+    grow(slot.staging, sizes.staging, MemoryItem::kGathered);
   }
   for (ReduceSlot& slot : reductions_) {
-    grow(slot.gradient, sizes.gradient);
-    grow(slot.shard, sizes.gradient_shard);
+    grow(slot.gradient, sizes.gradient, MemoryItem::kCommunication);
+    grow(slot.shard, sizes.gradient_shard, MemoryItem::kCommunication);
   }
 }
 
@@ -164,7 +167,9 @@ void GatherBuffers::forget(const ShardedNetwork* network) {
 
 at::Tensor GradientArena::get(int64_t elements, at::ScalarType type) {
   const int64_t bytes = elements * static_cast<int64_t>(at::elementSize(type));
-  if (!memory_.defined() || memory_.numel() < bytes) memory_ = at::empty({bytes}, at::kByte);
+  if (!memory_.defined() || memory_.numel() < bytes) {
+    memory_ = at::empty({bytes}, at::TensorOptions(at::kByte).device(device_));
+  }
   memory_.zero_();
   return memory_.narrow(0, 0, bytes).view(type);
 }

@@ -43,6 +43,9 @@ class GatherBuffers {
     /// Of all buffers: there are two of each.
     int64_t bytes() const { return 2 * (gathered + staging + gradient + gradient_shard); }
   };
+  /// `device`: where they are, and where the networks that use them keep their shards.
+  explicit GatherBuffers(at::Device device = at::kCPU) : device_(device) {}
+  at::Device device() const { return device_; }
   void reserve(const Sizes& sizes);
   /// Of all buffers.
   int64_t bytes() const;
@@ -94,6 +97,7 @@ class GatherBuffers {
   void drop_ahead();
   void finish(ReduceSlot& slot);
 
+  at::Device device_;
   std::array<GatherSlot, 2> gathers_;
   std::array<ReduceSlot, 2> reductions_;
   int current_ = 0;  // of gathers_: the one that was taken last
@@ -113,10 +117,12 @@ class GatherBuffers {
 /// the most. Gradients are zero whenever another network takes its turn.
 class GradientArena {
  public:
+  explicit GradientArena(at::Device device = at::kCPU) : device_(device) {}
   /// [elements] of `type`, zero.
   at::Tensor get(int64_t elements, at::ScalarType type);
 
  private:
+  at::Device device_;
   at::Tensor memory_;
 };
 

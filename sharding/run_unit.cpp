@@ -7,6 +7,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include "sharding/memory_counter.h"
+
 namespace tmd::sharding {
 namespace {
 
@@ -22,6 +24,8 @@ struct UnitCall : torch::CustomClassHolder {
   std::vector<bool> input_wants_gradient;
   bool has_graph = false;           // a backward pass may come
   Tensors inputs, params, outputs;  // of the graph that a kept unit holds until then
+
+  const std::string& name() const { return network->spec(unit).name; }
 };
 
 using CallPtr = c10::intrusive_ptr<UnitCall>;
@@ -77,6 +81,7 @@ Gradients differentiate(UnitCall& call, const variable_list& output_grads) {
 }
 
 Gradients gradients_of(UnitCall& call, AutogradContext& context, const variable_list& output_grads) {
+  const MemoryTag tag(MemoryItem::kTemporaries);
   if (!call.outputs.empty()) return differentiate(call, output_grads);
   const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);
   build_graph(call, context.get_saved_variables(), gathered.params);
@@ -94,17 +99,22 @@ class RunUnit : public torch::autograd::Function<RunUnit> {
       call->input_wants_gradient.push_back(input.defined() && input.requires_grad());
     }
     context->saved_data["call"] = c10::IValue::make_capsule(call);
+    const MemoryPlace place(call->network->name(), call->name(), /*backward=*/false);
     const ShardedNetwork::Gathered gathered = call->network->gather(call->unit);
     if (call->has_graph && call->network->keeps(call->unit)) {
       build_graph(*call, inputs, gathered.params);
       return detached(call->outputs, std::vector<bool>(call->outputs.size(), false));
     }
     context->save_for_backward(inputs);
-    return call->function(gathered.params, inputs);
+    const MemoryTag tag(MemoryItem::kTemporaries);
+    Tensors outputs = call->function(gathered.params, inputs);
+    for (const at::Tensor& output : outputs) count_as(output, MemoryItem::kActivations);
+    return outputs;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& output_grads) {
     const auto call = c10::static_intrusive_pointer_cast<UnitCall>(context->saved_data["call"].toCapsule());
+    const MemoryPlace place(call->network->name(), call->name(), /*backward=*/true);
     const Gradients grads = gradients_of(*call, *context, output_grads);
     if (call->weight_gradients) call->network->reduce(call->unit, grads.weights);
     variable_list result = {at::Tensor(), at::Tensor()};  // the call, the anchor

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
 namespace {
@@ -85,12 +86,14 @@ void ShardedNetwork::add_unit(const UnitSpec& unit) {
   const FlatLayout& layout = layouts_.emplace_back(unit, mesh_.extents(), casts);
   UnitShard& shard = shards_.emplace_back();
   shard.segments = layout.segments(unit, mesh_.copy_group().rank());
-  if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide_type());
+  const MemoryTag tag(MemoryItem::kWeights);
+  const at::TensorOptions wide = at::TensorOptions(wide_type()).device(device());
+  if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide);
   if (!casts) {
     shard.parts = split(shard.master, static_cast<int>(shards_.size()) - 1);
   } else if (!trainable_) {
     for (const FlatPart& part : layout.parts()) {
-      shard.parts.push_back(at::empty({part.shard_elements}, part_type(part)));
+      shard.parts.push_back(at::empty({part.shard_elements}, wide.dtype(part_type(part))));
     }
   }
   zero_padding(shard, layout);
@@ -100,7 +103,9 @@ void ShardedNetwork::add_unit(const UnitSpec& unit) {
 void ShardedNetwork::allocate_gradients(GradientArena* arena) {
   int64_t elements = 0;
   for (const FlatLayout& layout : layouts_) elements += layout.shard_elements();
-  at::Tensor rest = arena ? arena->get(elements, wide_type()) : at::zeros({elements}, wide_type());
+  const MemoryTag tag(MemoryItem::kGradients);
+  at::Tensor rest = arena ? arena->get(elements, wide_type())
+                          : at::zeros({elements}, at::TensorOptions(wide_type()).device(device()));
   for (size_t i = 0; i < shards_.size(); ++i) {
     const int64_t count = layouts_[i].shard_elements();
     shards_[i].gradient = rest.narrow(0, 0, count);
@@ -189,12 +194,14 @@ ShardedNetwork::Gathered ShardedNetwork::gather(int unit) {
 }
 
 void ShardedNetwork::keep_units(int first_unit, int count) {
+  const MemoryTag tag(MemoryItem::kGathered);
   kept_.resize(specs_.size());
   for (int unit = first_unit; unit < first_unit + count; ++unit) {
     const GatherBuffers::Sizes sizes = buffer_sizes(layouts_[unit]);
+    const at::TensorOptions bytes = at::TensorOptions(at::kByte).device(device());
     kept_[unit] = {.is_kept = true,
-                   .gathered = at::empty({sizes.gathered}, at::kByte),
-                   .staging = at::empty({sizes.staging}, at::kByte),
+                   .gathered = at::empty({sizes.gathered}, bytes),
+                   .staging = at::empty({sizes.staging}, bytes),
                    .parts = {}};
   }
 }
@@ -217,7 +224,8 @@ std::vector<at::Tensor> ShardedNetwork::gather_whole(const std::vector<at::Tenso
   }
   std::vector<at::Tensor> parts;
   std::vector<comm::Work> works;
-  start_gather_of(shards, unit, at::empty({bytes}, at::kByte), parts, works);
+  start_gather_of(shards, unit, at::empty({bytes}, at::TensorOptions(at::kByte).device(device())), parts,
+                  works);
   wait_for(works, &ExposedTime::gather_s);
   return parts;
 }

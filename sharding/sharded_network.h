@@ -58,6 +58,7 @@ class ShardedNetwork {
   /// latents, text and time waves that models take.
   at::ScalarType wide_type() const { return type_ == at::kBFloat16 ? at::kFloat : type_; }
   bool trainable() const { return trainable_; }
+  at::Device device() const { return buffers_.device(); }
   const Mesh& mesh() const { return mesh_; }
   int units() const { return static_cast<int>(specs_.size()); }
   const UnitSpec& spec(int unit) const { return specs_[unit]; }

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::workers {
 namespace {
@@ -26,6 +27,7 @@ BatchTensors BatchBuffers::take(int64_t rows) {
   if (buffer == buffers_.end()) {
     const auto& [c, t, h, w] = shape_.latent;
     const auto& [s, e] = shape_.text;
+    const sharding::MemoryTag tag(sharding::MemoryItem::kBatch);
     buffers_.push_back({at::empty({rows_, c, t, h, w}, at::kFloat), at::empty({rows_, s, e}, at::kFloat)});
     buffer = std::prev(buffers_.end());
   }

@@ -8,6 +8,7 @@
 #include "model/wan_weights.h"
 #include "model/weights_file.h"
 #include "sharding/initialise.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::workers {
 
@@ -38,15 +39,15 @@ std::string name(NetworkRole role) {
 }
 
 StageNetworks::StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
-                             at::ScalarType type, uint64_t seed, int64_t keep_blocks)
+                             at::ScalarType type, uint64_t seed, int64_t keep_blocks, at::Device device)
     : plan_(plan),
       options_(options),
       mesh_(mesh),
       type_(type),
       seed_(seed),
       keep_blocks_(keep_blocks),
-      buffers_(std::make_unique<sharding::GatherBuffers>()),
-      arena_(std::make_unique<sharding::GradientArena>()) {}
+      buffers_(std::make_unique<sharding::GatherBuffers>(device)),
+      arena_(std::make_unique<sharding::GradientArena>(device)) {}
 
 void StageNetworks::keep_last_blocks(sharding::ShardedNetwork& network) const {
   std::vector<int> blocks;
@@ -69,6 +70,8 @@ const OptimizerOptions& StageNetworks::optimizer_of(Stage stage) const {
 }
 
 TrainedNetwork StageNetworks::make(NetworkRole role, bool trained, double average_decay) const {
+  const sharding::MemoryTag tag(role == NetworkRole::kDiscriminator ? sharding::MemoryItem::kDiscriminator
+                                                                    : sharding::MemoryItem::kActivations);
   TrainedNetwork result;
   // Convolutions of the discriminator stay in float32: it is small, and its logits are compared with each
   // other.

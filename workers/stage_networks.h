@@ -33,9 +33,9 @@ class StageNetworks {
  public:
   /// Keeps references to `options` and `mesh`. `type`: of compute (ShardedNetwork). `seed`: of what starts
   /// from random numbers. `keep_blocks`: last blocks of each trained network that keep their activations.
-  /// Makes no network and communicates nothing.
+  /// `device`: where the networks are. Makes no network and communicates nothing.
   StageNetworks(const NetworkPlan& plan, const StageOptions& options, const sharding::Mesh& mesh,
-                at::ScalarType type, uint64_t seed, int64_t keep_blocks = 0);
+                at::ScalarType type, uint64_t seed, int64_t keep_blocks = 0, at::Device device = at::kCPU);
 
   // References stay valid until make_teacher, enter or allocate. Roles that are not there: std::out_of_range.
   bool has(NetworkRole role) const { return networks_.contains(role); }

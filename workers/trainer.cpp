@@ -207,6 +207,12 @@ Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iterati
   throw Error(ErrorKind::kInternal, "unknown phase");
 }
 
+Trainer::Losses Trainer::differentiate(Phase phase, const Batch& batch, int64_t iteration) {
+  Losses values = losses(phase, batch, iteration);
+  (values.objective.sum() / static_cast<double>(train_.global_batch)).backward();
+  return values;
+}
+
 void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report) {
   comm::Communicator& world = mesh_.world();
   const int64_t share = train_.global_batch / mesh_.data_ranks();
@@ -219,8 +225,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
     world.mark("data");
     comm::run_agreed(world, [&] { batch = feed.next(); });
     ensure(batch.iteration == index.iteration, "the feed and the trainer are at the same iteration");
-    const Losses values = losses(phase, batch, index.iteration);
-    (values.objective.sum() / static_cast<double>(train_.global_batch)).backward();
+    const Losses values = differentiate(phase, batch, index.iteration);
     const double weight = mesh_.sample_group().rank() == 0 ? 1 : 0;  // every sample counts once
     loss_sums.add(values.loss, weight);
     diag_sums.add(values.diag, weight);

@@ -58,14 +58,20 @@ class Trainer {
   /// fit the model.
   IterationReport run(const IterationIndex& index, BatchFeed& feed);
 
- private:
-  /// Per-sample values of a micro-batch: the objective with gradient, and what is reported (sums over
-  /// samples).
+  /// Per-sample values of a micro-batch: the objective with gradient, and what is reported.
   struct Losses {
     at::Tensor objective;                    // [B]
     std::map<std::string, at::Tensor> loss;  // [B] each
     std::map<std::string, at::Tensor> diag;  // [B] each
   };
+  /// The part of `run` that computes: forward and backward pass of one micro-batch, whose gradients are added
+  /// to the shards of what the phase trains. Reads no value of a tensor on the networks' device. Collective
+  /// over: mesh.world(). Throws kData as `run`.
+  Losses differentiate(method::Phase phase, const Batch& batch, int64_t iteration);
+  /// The networks that a phase trains.
+  std::vector<NetworkRole> trained_roles(method::Phase phase) const;
+
+ private:
   Losses losses(method::Phase phase, const Batch& batch, int64_t iteration);
   Losses teacher_losses(const Batch& batch, const method::DrawKey& key);
   Losses stage1_losses(const Batch& batch, const method::DrawKey& key);
@@ -75,7 +81,6 @@ class Trainer {
 
   void accumulate(method::Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report);
   void update(method::Phase phase, const IterationIndex& index, IterationReport& report);
-  std::vector<NetworkRole> trained_roles(method::Phase phase) const;
   double base_lr(NetworkRole role) const;
   const OptimizerOptions& optimizer_options() const;
   void take_exposed(IterationReport& report);

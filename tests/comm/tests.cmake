@@ -1,6 +1,7 @@
 tmd_mpi_test(comm/agree_mpi_test DEPENDS comm)
 tmd_mpi_test(comm/algorithms_mpi_test DEPENDS comm)
 tmd_test(comm/bulk_copy_test DEPENDS comm)
+tmd_test(comm/fake_communicator_test DEPENDS comm)
 tmd_test(comm/journal_test DEPENDS comm)
 tmd_mpi_test(comm/mpi_communicator_mpi_test DEPENDS comm)
 tmd_test(comm/mpi_runtime_test DEPENDS comm)

@@ -53,6 +53,8 @@ def every_command_runs():
                 words[1:1] = ["--oversubscribe", "--bind-to", "none"]
                 run_command([*words, "--run", str(run), *SHORT_RUN])
                 check(len(records(run)) == 9, "not all iterations were run")
+        elif words[1:2] == ["plan"]:
+            check("GB per rank" in run_command(words), "the plan has no table")
         else:
             check(False, f"no test runs the README's command: {command}")
 

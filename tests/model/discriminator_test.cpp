@@ -54,6 +54,23 @@ TEST_F(SmallDiscriminator, dropout_mask_scales_what_it_keeps) {
       << "kept values are divided by 1 - p";
 }
 
+TEST(Discriminator, reduction_narrows_the_branches_and_not_what_they_read) {
+  test::SingleMesh one;
+  const DiscriminatorConfig config{
+      .channels = 8, .heads = 1, .reduction = 2, .scales = {1, 2}, .hidden = 16, .dropout = 0.5};
+  sharding::ShardedNetwork network("disc", discriminator_units(config), one.mesh, at::kDouble, true,
+                                   one.buffers);
+  sharding::initialise(network, 3);
+
+  EXPECT_EQ(network.full_parameter("disc.0.scale1.conv1.weight").sizes(),
+            (std::vector<int64_t>{4, 8, 1, 1, 1}));
+  EXPECT_EQ(network.full_parameter("disc.0.scale1.conv3.weight").sizes(),
+            (std::vector<int64_t>{4, 4, 3, 3, 3}));
+  EXPECT_EQ(network.full_parameter("disc.0.fc1.weight").sizes(), (std::vector<int64_t>{16, 8}));
+  const at::Tensor map = test::hashed_tensor(1, {2, 8, 4, 6, 6});
+  EXPECT_EQ(Discriminator(config, network).forward({map}, {}, false).sizes(), (std::vector<int64_t>{2, 1}));
+}
+
 TEST_F(SmallDiscriminator, frozen_pass_gives_gradients_to_the_maps_only) {
   auto inputs = maps({1, 8, 4, 4, 4});
   inputs[0].requires_grad_(true);

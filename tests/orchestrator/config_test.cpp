@@ -1,8 +1,11 @@
 #include "configs/config.h"
 
+#include <filesystem>
+
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "configs/ini.h"
 #include "orchestrator/load_config.h"
 
 namespace tmd::orchestrator {
@@ -80,11 +83,50 @@ TEST(Config, contradictions_are_refused) {
   expect_refused({"--stage2.gan_weight=0", "--stage2.r1_weight=1"}, "discriminator");
   expect_refused({"--model.kind=mlp"}, "gan_weight");
   expect_refused({"--stage1.delta=0.7"}, "stage1.delta");
+  expect_refused({"--method.discriminator_reduction=5"}, "384 channels");
 }
 
 TEST(Config, shipped_recipes_are_legal) {
-  for (const char* file : {"configs/clips.ini", "configs/demo-mixture.ini", "configs/demo-shapes.ini"}) {
-    EXPECT_NO_THROW(load_config({file}, {})) << file;
+  int recipes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("configs")) {
+    if (entry.path().extension() != ".ini") continue;
+    ++recipes;
+    EXPECT_NO_THROW(load_config({entry.path().string()}, {})) << entry.path();
+  }
+  EXPECT_EQ(recipes, 9);
+}
+
+TEST(Config, wan_recipes_have_the_sizes_of_the_published_models) {
+  struct Published {
+    std::string file;
+    model::WanConfig model;
+    int64_t parameters;
+    double discriminator;
+  };
+  const Published small{"configs/wan1.3b-tmd.ini", model::WanConfig::wan_1_3b(), 1418996800, 67.87e6};
+  const Published large{"configs/wan14b-tmd.ini", model::WanConfig::wan_14b(), 14288491584, 147.5e6};
+  for (const Published& wan : {small, large}) {
+    const auto loaded = load_config({wan.file}, {});
+    const workers::NetworkPlan plan = configs::network_plan(loaded->config);
+    EXPECT_EQ(loaded->config.model.wan, wan.model) << wan.file;
+    EXPECT_EQ(sharding::count_elements(plan.velocity_units()), wan.parameters) << wan.file;
+    EXPECT_NEAR(static_cast<double>(sharding::count_elements(plan.discriminator_units())), wan.discriminator,
+                1e-3 * wan.discriminator)
+        << wan.file;
+  }
+}
+
+TEST(Config, recipes_of_one_model_agree_in_what_they_share) {
+  for (const std::string model : {"configs/wan1.3b-", "configs/wan14b-"}) {
+    const auto whole = load_config({model + "tmd.ini"}, {});
+    for (const char* part : {"dmd2v.ini", "stage1.ini"}) {
+      const auto loaded = load_config({model + part}, {});
+      for (const configs::Setting& setting : configs::read_ini(model + part)) {
+        if (setting.name == "run.stages" || setting.name == "method.name") continue;
+        EXPECT_EQ(loaded->table->value(setting.name), whole->table->value(setting.name))
+            << model << part << ": " << setting.name;
+      }
+    }
   }
 }
 

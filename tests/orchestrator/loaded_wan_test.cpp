@@ -10,8 +10,10 @@ namespace {
 
 TEST(HostBytes, one_rank_takes_its_parameters_and_nothing_more) {
   const auto units = model::wan_units(model::WanConfig::wan_1_3b());
-  const int64_t elements = sharding::count_elements(units);
-  const auto need = [&](Precision precision) { return host_bytes(units, {}, precision, false, 1, true); };
+  const auto elements = static_cast<double>(sharding::count_elements(units));
+  const auto need = [&](Precision precision) {
+    return static_cast<double>(host_bytes(units, {}, precision, false, 1, true));
+  };
   // Parameters start at multiples of 16 elements: a hundredth is more than that.
   EXPECT_NEAR(need(Precision::kF32), 4 * elements, 0.01 * 4 * elements);
   EXPECT_NEAR(need(Precision::kF64), 8 * elements, 0.01 * 8 * elements);
@@ -19,13 +21,13 @@ TEST(HostBytes, one_rank_takes_its_parameters_and_nothing_more) {
   EXPECT_EQ(need(Precision::kBf16), need(Precision::kBf16Diffusers));
 }
 
-TEST(HostBytes, several_ranks_have_a_buffer_each) {
+TEST(HostBytes, several_ranks_have_buffers_each) {
   const auto units = model::wan_units(model::WanConfig::wan_1_3b());
-  const int64_t alone = host_bytes(units, {}, Precision::kF32, false, 1, true);
-  const int64_t both = host_bytes(units, {.shards = 2}, Precision::kF32, false, 2, true);
-  int64_t largest = 0;
-  for (const auto& unit : units) largest = std::max(largest, 4 * unit.elements());
-  EXPECT_NEAR(both - alone, 2 * largest, 0.01 * alone);
+  const auto alone = static_cast<double>(host_bytes(units, {}, Precision::kF32, false, 1, true));
+  const auto both = static_cast<double>(host_bytes(units, {.shards = 2}, Precision::kF32, false, 2, true));
+  double largest = 0;
+  for (const auto& unit : units) largest = std::max(largest, 4 * static_cast<double>(unit.elements()));
+  EXPECT_NEAR(both - alone, 2 * 2 * largest, 0.01 * alone) << "one unit in use and one on its way, on each rank";
   EXPECT_GT(both, alone);
 }
 

@@ -1,4 +1,5 @@
 tmd_test(sharding/flat_layout_test DEPENDS sharding)
+tmd_test(sharding/memory_counter_test DEPENDS sharding)
 tmd_test(sharding/mesh_test DEPENDS sharding)
 tmd_test(sharding/adamw_test DEPENDS sharding)
 tmd_test(sharding/initialise_test DEPENDS sharding)
