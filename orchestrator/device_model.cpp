@@ -44,6 +44,9 @@ double seconds_of(const auto& action) {
 }
 
 DeviceModel this_host(int ranks, at::ScalarType type) {
+  const std::optional<uint64_t> available = available_memory();
+  check(available.has_value(), ErrorKind::kUnavailable, "this system does not say how much memory is free",
+        "give the bytes of a rank, as in --device 16GB");
   const int64_t n = 768;
   const at::Tensor a = at::ones({n, n}, type), b = at::ones({n, n}, type);
   const double product = 2.0 * static_cast<double>(n * n * n) / seconds_of([&] { at::mm(a, b); });
@@ -51,7 +54,7 @@ DeviceModel this_host(int ranks, at::ScalarType type) {
   const double copy = 2.0 * static_cast<double>(from.numel()) / seconds_of([&] { to.copy_(from); });
   return {.name = "cpu",
           .is_host = true,
-          .memory_bytes = static_cast<int64_t>(available_memory().value_or(0)) / ranks,
+          .memory_bytes = static_cast<int64_t>(*available) / ranks,
           .product_rate = product,
           .attention_rate = product / 2,
           .memory_rate = copy / 2,
