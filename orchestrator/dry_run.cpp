@@ -77,11 +77,12 @@ struct DryRun::State {
   // Latents and text come in float32, or wider where the run is.
   at::ScalarType networks_wide_type() const { return type == at::kDouble ? at::kDouble : at::kFloat; }
 
-  // Batches that wait, on the host: with a reader of one's own the one that it reads as well.
+  // Batches that wait, on the host, besides the one in use: with a reader of one's own also the one that it
+  // reads.
   void read_ahead() {
     const sharding::MemoryTag tag(sharding::MemoryItem::kBatch);
-    const int64_t total = workers::count_micro_batches(feed);
-    const int64_t ahead = std::min(total, config.data.prefetch + (config.data_workers == 0 ? 1 : 0));
+    const int64_t others = workers::count_micro_batches(feed) - 1;
+    const int64_t ahead = std::min(others, config.data.prefetch + (config.data_workers == 0 ? 1 : 0));
     for (int64_t i = 0; i < ahead; ++i) {
       waiting.push_back(at::empty(with_rows(feed.micro_batch, sample.latent), at::kFloat));
       waiting.push_back(at::empty(with_rows(feed.micro_batch, sample.text), at::kFloat));
