@@ -23,7 +23,7 @@ constexpr int64_t kStep = 4;
 constexpr int64_t kCopyBytes = 64 << 20;
 // A repeat moves about this much, so that short operations are timed over many calls, at most kMostCalls.
 constexpr int64_t kBytesPerRepeat = 1 << 20;
-constexpr int64_t kMostCalls = 100;
+constexpr int64_t kMostCalls = 30;
 
 /// An algorithm and the communicator that is forced to it.
 struct Contender {
