@@ -4,7 +4,6 @@
 
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "base/error.h"
 
@@ -64,31 +63,8 @@ at::Tensor rope_rotations(const TokenGrid& grid, int64_t head_dim, at::ScalarTyp
 
 at::Tensor wide(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; }
 
-namespace {
-
-// What the CPU's attention keeps and returns, without numbers: ATen has no kernel for it on the meta device.
-class AttentionShapes : public torch::autograd::Function<AttentionShapes> {
- public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
-                            const at::Tensor& k, const at::Tensor& v) {
-    const at::Tensor out = at::empty_like(q);
-    const at::ScalarType wide_type = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    const at::Tensor row_sums = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(wide_type));
-    context->save_for_backward({q, k, v, out, row_sums});
-    return out;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list&) {
-    const auto saved = context->get_saved_variables();
-    return {at::empty_like(saved[0]), at::empty_like(saved[1]), at::empty_like(saved[2])};
-  }
-};
-
-}  // namespace
-
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const at::ScalarType type = v.scalar_type();
-  if (v.is_meta()) return AttentionShapes::apply(q.to(type), k.to(type), v).flatten(2);
   const at::Tensor out = at::scaled_dot_product_attention(
       q.to(type).transpose(1, 2), k.to(type).transpose(1, 2), v.transpose(1, 2));  // [B, heads, N, d]
   return out.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2) * q.size(3)});

@@ -31,8 +31,8 @@ at::Tensor rope_rotations(const TokenGrid& grid, int64_t head_dim, at::ScalarTyp
 at::Tensor wide(const at::Tensor& x);
 
 /// softmax(q k^T / sqrt(head_dim)) v without mask (Wan 2.6). q [B, N, heads, head_dim], k and v
-/// [B, S, heads, head_dim]; returns [B, N, heads * head_dim]. Computed in the type of v. On the meta device:
-/// shapes.
+/// [B, S, heads, head_dim]; returns [B, N, heads * head_dim]. Computed in the type of v. On the meta device
+/// after register_meta_operators.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 }  // namespace tmd::model

@@ -10,7 +10,7 @@ namespace tmd::sharding {
 template <class Kernels>
 const Kernels& kernels_for_this_cpu(const Kernels& plain, const Kernels& avx2, const Kernels& avx512);
 
-/// Calls `task` with 0 .. tasks - 1, in any order, on the threads of at::set_num_threads, or on this one
+/// Calls `task` with 0 .. tasks - 1, in any order, on ATen's compute threads, or on this one
 /// alone when there are less than about 32768 elements to work on. Which thread does what must not matter to
 /// the result.
 void run_tasks(int64_t tasks, int64_t elements_per_task, const std::function<void(int64_t)>& task);

@@ -8,6 +8,7 @@
 #include "aten_ops.h"
 #include "base/error.h"
 #include "model/fused_kernels.h"
+#include "model/meta_operators.h"
 #include "model/wan_block.h"
 
 namespace tmd::model {
@@ -383,6 +384,7 @@ TEST(FusedOps, meta_tensors_give_shapes) {
 // What a planner of memory does: a block in bfloat16 with a float32 stream, forward and backward, without
 // numbers.
 TEST(FusedOps, a_block_of_meta_tensors_gives_shapes) {
+  register_meta_operators();
   WanConfig config;
   config.heads = 2;
   config.head_dim = 12;
