@@ -70,6 +70,10 @@ def recipes():
         for part in ("tmd", "dmd2v", "stage1"):
             output = plan(f"configs/{model}-{part}.ini", "--ranks", 8, "--device", "4TB")
             check("GB per rank" in output and "all iterations" in output, output)
+    for ranks, replicas in ((8, 1), (16, 1), (32, 1), (64, 2)):  # the meshes that the recipes name
+        large = plan("configs/wan14b-tmd.ini", "--ranks", ranks, "--device", "h100", f"--mesh.replicate={replicas}")
+        check(planned_peak(large) < 80e9, large)
+    plan("configs/wan14b-tmd.ini", "--ranks", 8, "--device", "h100", "--mesh.sequence=1", expect=2)
     small = plan("configs/wan1.3b-tmd.ini", "--ranks", 8, "--device", "h100")
     check(planned_peak(small) < 80e9 and "replica  0 | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 |" in small, small)
 
