@@ -31,26 +31,58 @@ std::string reason_of(const Json::exception& error) {
   return printable(text.substr(0, text.find("; last read")));
 }
 
-/// Sees everything that the parser finds.
-class Watch {
+/// Sees everything that the parser finds. (Its callbacks while it builds values would do too, but they cost
+/// time with the square of an object's size.)
+class Watch final : public nlohmann::json_sax<Json> {
  public:
   explicit Watch(const std::string& where) : where_(where) {}
 
-  void see(int depth, Json::parse_event_t event, const Json& value) {
-    using Event = Json::parse_event_t;
-    if ((event == Event::object_start || event == Event::array_start) && depth >= kDeepest)
-      refuse(where_, fmt::format(" is nested deeper than {} levels", kDeepest));
-    if ((event == Event::value || event == Event::key) && ++count_ > kMost)
-      refuse(where_, fmt::format(" holds more than {} values and names", kMost));
-    if (event == Event::object_start) names_.emplace_back();
-    if (event == Event::object_end) names_.pop_back();
-    if (event == Event::key && !names_.back().insert(value.get<std::string>()).second)
-      refuse(where_, fmt::format(": the name \"{}\" stands twice", printable(value.get<std::string>())));
+  bool null() override { return count(); }
+  bool boolean(bool) override { return count(); }
+  bool number_integer(number_integer_t) override { return count(); }
+  bool number_unsigned(number_unsigned_t) override { return count(); }
+  bool number_float(number_float_t, const string_t&) override { return count(); }
+  bool string(string_t&) override { return count(); }
+  bool binary(binary_t&) override { return count(); }
+  bool start_object(size_t) override {
+    names_.emplace_back();
+    return open();
+  }
+  bool key(string_t& name) override {
+    if (!names_.back().insert(name).second)
+      refuse(where_, fmt::format(": the name \"{}\" stands twice", printable(name)));
+    return count();
+  }
+  bool end_object() override {
+    names_.pop_back();
+    return close();
+  }
+  bool start_array(size_t) override { return open(); }
+  bool end_array() override { return close(); }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    const auto* parse = dynamic_cast<const Json::parse_error*>(&error);
+    if (!parse) refuse(where_, " is not JSON: " + reason_of(error));
+    refuse(where_, fmt::format(" is not JSON at byte {}: {}", parse->byte > 0 ? parse->byte - 1 : 0,
+                               reason_of(error)));
   }
 
  private:
+  bool count() {
+    if (++count_ > kMost) refuse(where_, fmt::format(" holds more than {} values and names", kMost));
+    return true;
+  }
+  bool open() {
+    if (++depth_ > kDeepest) refuse(where_, fmt::format(" is nested deeper than {} levels", kDeepest));
+    return true;
+  }
+  bool close() {
+    --depth_;
+    return true;
+  }
+
   const std::string& where_;
   std::vector<std::set<std::string>> names_;  // of each object that is open
+  int depth_ = 0;
   size_t count_ = 0;
 };
 
@@ -60,15 +92,10 @@ nlohmann::json parse_strict_json(std::string_view text, const std::string& where
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos)
     refuse(where, fmt::format(" is not JSON at byte {}: a zero byte", zero));
   Watch watch(where);
+  Json::sax_parse(text, &watch);
   try {
-    return Json::parse(text, [&](int depth, Json::parse_event_t event, const Json& value) {
-      watch.see(depth, event, value);
-      return true;
-    });
-  } catch (const Json::parse_error& error) {
-    refuse(where,
-           fmt::format(" is not JSON at byte {}: {}", error.byte > 0 ? error.byte - 1 : 0, reason_of(error)));
-  } catch (const Json::exception& error) {
+    return Json::parse(text);
+  } catch (const Json::exception& error) {  // a number out of range
     refuse(where, " is not JSON: " + reason_of(error));
   }
 }

@@ -95,6 +95,13 @@ TEST(StrictJson, very_deep_nesting_is_refused_at_once) {
   EXPECT_LT(peak_resident_memory(), before + (uint64_t{64} << 20));
 }
 
+// A parser that looks at the whole object whenever a member ends takes hours here.
+TEST(StrictJson, objects_of_very_many_members_take_no_longer_than_they_are) {
+  std::string text = "{";
+  for (int i = 0; i < 500'000; ++i) text += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":{}";
+  EXPECT_EQ(parse_strict_json(text + "}", "it").size(), 500'000u);
+}
+
 TEST(StrictJson, five_million_values_and_names_are_allowed) {
   const size_t limit = 5'000'000;
   EXPECT_EQ(parse_strict_json("[" + repeated("1,", limit - 1) + "1]", "config.json").size(), limit);

@@ -117,8 +117,8 @@ def lone_rank_under_an_allocation():
 
 
 def contents(run):
-    """Every file of a run but its logs."""
-    return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.parent.name != "log"}
+    """Every file of a run but its logs and journals."""
+    return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.parent.name not in ("log", "journal")}
 
 
 def other_experiment():

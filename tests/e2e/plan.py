@@ -134,7 +134,7 @@ def too_little_memory():
         peak = peak_address_space(process)
         check(process.wait() == 0, process.communicate()[0][-3000:])
         command = place.command(0, place.path / "short", *wide)
-        limit = peak - 250_000_000
+        limit = peak - 700_000_000
         result = subprocess.run(command, env={**os.environ, **MPI_ENV}, capture_output=True, text=True, timeout=240,
                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
         output = result.stdout + result.stderr
