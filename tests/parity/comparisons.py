@@ -17,6 +17,7 @@ BF16_DIFFUSERS = 2.5e-2      # rounding as diffusers does, against diffusers in 
 BF16_COSINE = 0.9995
 BF16_GRADIENT_RATIO = 1.1    # our gradient error over that of diffusers in bfloat16
 RANKS_FP32, RANKS_BF16 = 1e-5, 6e-3
+MESH_GRADIENTS_FP32, MESH_GRADIENTS_BF16 = 1e-5, 4e-2
 STORED = 1e-5                # what diffusers says today against what it said when the golden was made
 
 # A gradient that is smaller than this share of all gradients together is held against that share instead of itself.
@@ -56,8 +57,8 @@ class ShapeComparison:
     def _run_model(self, model):
         return runs.run_model(model, self.inputs, self.blocks, gradients=True)
 
-    def _run(self, dtype, layout="original", ranks=None, gradients=True):
-        return self.tmd.forward(self.folders[layout], self.inputs, dtype, self.blocks, gradients, ranks)
+    def _run(self, dtype, layout="original", ranks=None, gradients=True, mesh=()):
+        return self.tmd.forward(self.folders[layout], self.inputs, dtype, self.blocks, gradients, ranks, mesh)
 
     def below(self, mode, what, error, limit, layout="original", detail=""):
         self.table.below(self.shape.name, layout, mode, what, error, limit, detail)
@@ -146,6 +147,19 @@ class ShapeComparison:
                 self.below(dtype, f"output vs {other}", relative(run["output"], single["output"]), limit)
                 self.gradients(dtype, other, run, single, limit)
 
+    def meshes(self):
+        """Tokens and heads over ranks (Wan 9.4)."""
+        meshes = [(2, (("sequence", 2),)), (2, (("tensor", 2),)), (4, (("sequence", 2), ("tensor", 2))), (4, (("tensor", 4),))]
+        for dtype, single, limit, gradient_limit in (("f32", self.ours, RANKS_FP32, MESH_GRADIENTS_FP32),
+                                                     ("bf16", self._run("bf16"), RANKS_BF16, MESH_GRADIENTS_BF16)):
+            for count, mesh in meshes:
+                if self.shape.heads % count:
+                    continue
+                run = self._run(dtype, ranks=count, mesh=mesh)
+                other = f"one process, {' x '.join(f'{axis} {extent}' for axis, extent in mesh)}"
+                self.below(dtype, f"output vs {other}", relative(run["output"], single["output"]), limit)
+                self.gradients(dtype, other, run, single, gradient_limit)
+
 
 def compare_shape(table, tmd, shape, folder):
     """Random weights in all layouts below `folder`, and every comparison of them."""
@@ -157,6 +171,7 @@ def compare_shape(table, tmd, shape, folder):
     comparison.bfloat16()
     comparison.layouts()
     comparison.ranks()
+    comparison.meshes()
 
 
 def compare_golden(table, tmd):

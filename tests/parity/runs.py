@@ -73,20 +73,21 @@ class Tmd:
             raise RuntimeError(f"{' '.join(words)}\nended with {result.returncode}:\n{result.stdout}")
         return result.stdout
 
-    def forward(self, weights, inputs, dtype="f32", blocks=(), gradients=False, ranks=None):
+    def forward(self, weights, inputs, dtype="f32", blocks=(), gradients=False, ranks=None, mesh=()):
         out = self.folder / "out.safetensors"
-        self.report(weights, inputs, out, dtype, blocks, gradients, ranks)
+        self.report(weights, inputs, out, dtype, blocks, gradients, ranks, mesh)
         found = load_file(out)
         out.unlink()
         return {self._original(name): tensor for name, tensor in found.items()}
 
-    def report(self, weights, inputs, out, dtype="f32", blocks=(), gradients=False, ranks=None):
-        """Runs `tmd forward` and returns what --report says."""
+    def report(self, weights, inputs, out, dtype="f32", blocks=(), gradients=False, ranks=None, mesh=()):
+        """Runs `tmd forward` and returns what --report says. `mesh`: ("sequence", 2), ..."""
         in_file, report = self.folder / "in.safetensors", self.folder / "report.json"
         save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, in_file)
         words = ["forward", "--weights", weights, "--inputs", in_file, "--output", out, "--dtype", dtype, "--report", report]
         words += ["--blocks", ",".join(map(str, blocks))] if blocks else []
         words += ["--gradients"] if gradients else []
+        words += [f"--mesh.{axis}={extent}" for axis, extent in mesh]
         self.call(words, ranks)
         return json.loads(report.read_text())
 
