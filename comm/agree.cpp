@@ -1,5 +1,6 @@
 #include "comm/agree.h"
 
+#include <cmath>
 #include <cstring>
 
 #include <ATen/ATen.h>
@@ -54,6 +55,10 @@ std::string around_difference(const std::string& text, const std::string& other)
 
 int64_t agree_max(Communicator& comm, int64_t value) { return reduce(comm, value, ReduceOp::kMax); }
 int64_t agree_min(Communicator& comm, int64_t value) { return reduce(comm, value, ReduceOp::kMin); }
+double agree_slowest(Communicator& comm, double seconds) {
+  return static_cast<double>(agree_max(comm, std::llround(seconds * 1e9))) * 1e-9;
+}
+
 bool agree_any(Communicator& comm, bool value) { return agree_max(comm, value) != 0; }
 bool agree_all(Communicator& comm, bool value) { return agree_min(comm, value) != 0; }
 

@@ -18,6 +18,8 @@ namespace tmd::comm {
 
 /// The largest or smallest value of the ranks, on all ranks.
 int64_t agree_max(Communicator& comm, int64_t value);
+/// The largest of the ranks' times in seconds, to a nanosecond.
+double agree_slowest(Communicator& comm, double seconds);
 int64_t agree_min(Communicator& comm, int64_t value);
 /// Whether the value is true on any rank, or on all of them.
 bool agree_any(Communicator& comm, bool value);

@@ -1,9 +1,6 @@
 #include "comm/mpi_communicator.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
-#include <unistd.h>
 
 #include <ATen/ATen.h>
 #include <spdlog/fmt/fmt.h>
@@ -196,10 +193,6 @@ void MpiCommunicator::mark(std::string_view position) { thread_.journal().set_ph
 
 Journal* MpiCommunicator::journal() { return &thread_.journal(); }
 
-void MpiCommunicator::abort(int code) noexcept {
-  thread_.request_abort(code);
-  std::this_thread::sleep_for(std::chrono::seconds(5));
-  ::_exit(code);
-}
+void MpiCommunicator::abort(int code) noexcept { thread_.abort(code); }
 
 }  // namespace tmd::comm

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <spdlog/fmt/fmt.h>
 
@@ -19,6 +20,8 @@ constexpr microseconds kSpin{50};
 constexpr microseconds kSpinForWaiter{200};
 constexpr microseconds kShortestNap{50};
 constexpr microseconds kLongestNap{1000};
+
+constexpr std::chrono::seconds kAbortTimeout{5};
 
 /// Runs one operation to its end and owns it meanwhile.
 struct Detached {
@@ -237,6 +240,12 @@ void MpiProgressThread::request_abort(int code) {
     if (!abort_code_) abort_code_ = code;
   }
   wake();
+}
+
+void MpiProgressThread::abort(int code) noexcept {
+  request_abort(code);
+  std::this_thread::sleep_for(kAbortTimeout);
+  ::_exit(code);
 }
 
 }  // namespace tmd::comm

@@ -51,6 +51,9 @@ class MpiProgressThread {
 
   /// Makes the thread abort all processes, before anything else that is queued. Thread: any.
   void request_abort(int code);
+  /// The same, and waits for the end; a process that the library has not ended after five seconds leaves by
+  /// itself. Thread: any but this one.
+  [[noreturn]] void abort(int code) noexcept;
 
   /// For tests: from now on the thread sleeps for a random time up to `longest` before each piece of its
   /// work; zero ends that. Thread: any.

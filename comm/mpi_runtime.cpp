@@ -3,7 +3,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
-#include <thread>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -15,7 +14,6 @@
 namespace tmd::comm {
 namespace {
 
-constexpr std::chrono::seconds kAbortTimeout{5};
 constexpr std::chrono::seconds kLeaveTimeout{1};
 
 }  // namespace
@@ -52,10 +50,7 @@ void MpiRuntime::finalize() {
 }
 
 void MpiRuntime::abort(int code) noexcept {
-  if (!is_finalized_) {
-    thread_->request_abort(code);
-    std::this_thread::sleep_for(kAbortTimeout);
-  }
+  if (!is_finalized_) thread_->abort(code);
   ::_exit(code);
 }
 

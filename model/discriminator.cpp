@@ -81,17 +81,16 @@ std::vector<sharding::UnitSpec> discriminator_units(const DiscriminatorConfig& c
 at::Tensor branch_forward(const BranchWeights& branch, const DiscriminatorConfig& config,
                           const at::Tensor& map, const at::Tensor& keep) {
   const int64_t groups = config.groups();
-  const at::Tensor narrow = map.to(branch.fc1.weight.scalar_type());  // the teacher's maps are wide
   Tensors pooled;  // [B, R] each
   for (size_t k = 0; k < config.scales.size(); ++k) {
     const ScaleWeights& w = branch.scales[k];
-    at::Tensor x = norm_and_leak(at::conv3d(narrow, w.conv1.weight, w.conv1.bias), w.norm1, groups);
+    at::Tensor x = norm_and_leak(at::conv3d(map, w.conv1.weight, w.conv1.bias), w.norm1, groups);
     x = at::conv3d(pool(x, config.scales[k]), w.conv3.weight, w.conv3.bias, /*stride=*/1, /*padding=*/1);
     pooled.push_back(norm_and_leak(x, w.norm2, groups).mean({2, 3, 4}));
   }
   at::Tensor hidden = at::leaky_relu(apply(branch.fc1, at::cat(pooled, 1)), kLeakySlope);
   if (keep.defined()) hidden = hidden * keep / (1 - config.dropout);
-  return apply(branch.fc2, hidden).squeeze(1).to(map.scalar_type());
+  return apply(branch.fc2, hidden).squeeze(1);
 }
 
 at::Tensor Discriminator::forward(const std::vector<at::Tensor>& maps, const std::vector<at::Tensor>& keep,

@@ -42,7 +42,7 @@ std::vector<sharding::UnitSpec> mlp_student_units(const MlpConfig& config);
 
 /// Same calls as WanDit and TmdStudent; latents [B, C, T, H, W] with C*T*H*W = values, in the network's type;
 /// times [B] float64 in network units (0 .. 1000). `weight_gradients`: as in run_unit.
-/// Collective over: the shard group, for every call.
+/// Collective over: the copy group, for every call.
 class Mlp {
  public:
   /// Keeps a reference to `network`, which must outlive it.

@@ -39,7 +39,7 @@ std::vector<sharding::UnitSpec> tmd_student_units(const TmdStudentConfig& config
 
 /// The decoupled student of TMD (arXiv 2601.09881, Sec. 3 and App. A.1): backbone m_theta and flow head.
 /// Text [B, S, text_dim] and latents [B, C, T, H, W] are in the network's wide type, times [B] float64 in
-/// network units (0 .. 1000). `weight_gradients`: as in run_unit. Collective over: the shard group, for every
+/// network units (0 .. 1000). `weight_gradients`: as in run_unit. Collective over: the copy group, for every
 /// call. Thread: one at a time, as WanDit.
 class TmdStudent {
  public:

@@ -40,7 +40,7 @@ struct SaveOptions {
 /// or `stem`-00001-of-0000N.safetensors and so on with `stem`.safetensors.index.json. Rank 0 writes. Throws
 /// kData for another dtype on every rank; on rank 0 alone, after the last collective, so that the call may
 /// stand in run_agreed: kData, naming the tensor, for a number that the dtype cannot hold (it would become
-/// infinite), kIo, and what `name_in_file` throws. Collective over: the shard group, of which rank 0 of the
+/// infinite), kIo, and what `name_in_file` throws. Collective over: the copy group, of which rank 0 of the
 /// world must be a member.
 void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& folder,
                   const std::string& stem, const SaveOptions& options);

@@ -86,8 +86,7 @@ double time_on_all(comm::Communicator& comm, const std::function<void()>& action
   comm.barrier();
   const auto start = Clock::now();
   action();
-  const int64_t ns = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-  return static_cast<double>(comm::agree_max(comm, ns)) * 1e-9;
+  return comm::agree_slowest(comm, std::chrono::duration<double>(Clock::now() - start).count());
 }
 
 double median(std::vector<double> values) {

@@ -47,10 +47,6 @@ Host this_host(comm::Communicator& world) {
   return {.ranks = std::count(hosts.begin(), hosts.end(), std::string(name)), .has_rank_0 = hosts[0] == name};
 }
 
-sharding::ShardExtents extents_of(const sharding::MeshShape& mesh) {
-  return {.shards = static_cast<int>(mesh.shard * mesh.sequence), .tensor = static_cast<int>(mesh.tensor)};
-}
-
 // What a user could do instead, from the cheapest on.
 std::string what_would_fit(const std::vector<sharding::UnitSpec>& units, sharding::ShardExtents extents,
                            Precision precision, bool trainable, const Host& host, uint64_t available) {
@@ -85,7 +81,7 @@ void require_memory(comm::Communicator& world, const std::vector<sharding::UnitS
                     const std::string& name) {
   const Host host = this_host(world);
   comm::run_agreed(world, [&] {
-    const sharding::ShardExtents extents = extents_of(mesh);
+    const sharding::ShardExtents extents = mesh.extents();
     const auto needed =
         static_cast<double>(host_bytes(units, extents, precision, trainable, host.ranks, host.has_rank_0));
     const std::optional<uint64_t> available = available_memory();
@@ -150,7 +146,7 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
   const uint64_t memory = resident_memory(), read = bytes_read_by_process();
   const at::ScalarType type = compute_type(precision_);
   const sharding::NetworkBytes bytes =
-      sharding::network_bytes(opened_.units(), extents_of(mesh_->shape()), type, trainable);
+      sharding::network_bytes(opened_.units(), mesh_->extents(), type, trainable);
   comm::run_agreed(world, [&] {
     network_ = std::make_unique<sharding::ShardedNetwork>("transformer", opened_.units(), *mesh_, type,
                                                           trainable, buffers_);
@@ -161,7 +157,7 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
   double sums[] = {static_cast<double>(bytes_read_by_process() - read)};
   comm::sum(world, sums);
   const uint64_t peak = std::max(peak_resident_memory(), memory);
-  report_ = {.seconds = static_cast<double>(comm::agree_max(world, std::llround(took.count() * 1e6))) / 1e6,
+  report_ = {.seconds = comm::agree_slowest(world, took.count()),
              .bytes_read = std::llround(sums[0]),
              .file_bytes = static_cast<int64_t>(weights().files.data_bytes()),
              .shard_bytes = bytes.kept,

@@ -236,10 +236,6 @@ class Job {
   at::Tensor negative_;
 };
 
-double slowest(comm::Communicator& world, double seconds) {
-  return static_cast<double>(comm::agree_max(world, std::llround(seconds * 1e9))) * 1e-9;
-}
-
 // Wan 6.1, with the embedders and the head left out.
 double forward_flops(const model::WanConfig& c, int64_t tokens) {
   const auto n = static_cast<double>(tokens), d = static_cast<double>(c.width()),
@@ -286,21 +282,21 @@ StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
     Job job(plan, preset, mesh);
     bench.parameters = job.parameters();
     world.barrier();
-    bench.ready_s = slowest(world, process_age());
+    bench.ready_s = comm::agree_slowest(world, process_age());
     for (int64_t i = 0; i < plan.warmup + plan.measured; ++i) {
       if (i == plan.warmup) job.take_exposed();
       world.barrier();
       std::map<std::string, double> seconds;
       const auto start = Clock::now();
       std::map<std::string, double> losses = job.iterate(i, seconds);
-      const double took = slowest(world, seconds_since(start));
+      const double took = comm::agree_slowest(world, seconds_since(start));
       for (auto& [name, loss] : losses) {
         comm::sum(world, std::span<double>(&loss, 1));
         loss /= world.size();
       }
       bench.losses.push_back(losses);
       for (const auto& [step, s] : seconds) {
-        const double slow = slowest(world, s);
+        const double slow = comm::agree_slowest(world, s);
         if (i >= plan.warmup) bench.step_s[step].push_back(slow);
       }
       if (i >= plan.warmup) bench.iteration_s.push_back(took);

@@ -16,7 +16,7 @@ void initialise(ShardedNetwork& network, uint64_t seed);
 /// may differ), converted to the type of `target`; other parameters of `target` stay as they are. Returns the
 /// number of elements of whole parameters of `target` that were not found in `source`, the same on every
 /// rank. Throws kInternal unless both refer to one Mesh object, and as `gather` does.
-/// Collective over: the shard group (one gather for each unit of `source`).
+/// Collective over: the copy group (one gather for each unit of `source`).
 int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target);
 
 /// Calls `fill(slice, out)` for every slice that this rank holds; `out` is the slice's place in the shard

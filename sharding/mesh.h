@@ -17,6 +17,10 @@ struct MeshShape {
   int64_t tensor = 1;     ///< tensor-parallel degree
 
   int64_t ranks() const { return replicate * shard * sequence * tensor; }
+  /// Over how many ranks the parameters of a resolved mesh are cut.
+  ShardExtents extents() const {
+    return {.shards = static_cast<int>(shard * sequence), .tensor = static_cast<int>(tensor)};
+  }
   /// "replicate 1 x shard 4 x sequence 1 x tensor 1"
   std::string to_string() const;
   bool operator==(const MeshShape&) const = default;
@@ -61,7 +65,7 @@ class Mesh {
   /// Which of data_ranks() = replicate x shard streams of samples this rank works on.
   int data_rank() const { return world_.rank() / sample_->size(); }
   int data_ranks() const { return world_.size() / sample_->size(); }
-  ShardExtents extents() const { return {shard_group().size(), tensor_->size()}; }
+  ShardExtents extents() const { return shape_.extents(); }
 
   /// Closes the groups, not world(). Nothing may use them after it. Collective over: world().
   void close();

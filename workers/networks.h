@@ -35,7 +35,7 @@ struct NetworkPlan {
 // keeps a reference to `network` and none to `plan`. `weight_gradients`: whether the parameters collect
 // gradients in passes through this view; several views of one network may exist.
 // Calls of a view throw kData when latents or text do not fit the Wan model. Each of them, and the backward
-// pass through it: Collective over: the network's shard group.
+// pass through it: Collective over: the network's copy group.
 
 /// `network` has velocity_units (or more). The perceptron ignores the text and throws kInternal when it is
 /// asked for features.

@@ -25,6 +25,7 @@ std::string in_front(int rank) { return world().size() == 1 ? "" : fmt::format("
 
 TEST(Agree, extremes_and_flags_are_those_of_all_ranks) {
   EXPECT_EQ(agree_max(world(), world().rank() - 7), last() - 7);
+  EXPECT_NEAR(agree_slowest(world(), 0.25 * world().rank()), 0.25 * last(), 1e-9);
   EXPECT_EQ(agree_min(world(), int64_t{1} << 40 | world().rank()), int64_t{1} << 40);
   EXPECT_TRUE(agree_any(world(), world().rank() == last()));
   EXPECT_FALSE(agree_any(world(), false));
