@@ -66,6 +66,7 @@ Manifest manifest_from_json(const Json& json) {
   mesh.at("shard").get_to(description.mesh.shard);
   mesh.at("sequence").get_to(description.mesh.sequence);
   mesh.at("tensor").get_to(description.mesh.tensor);
+  description.mesh.two_level = mesh.value("two_level", false);
   description.experiment_hash = parse_hash(json.at("experiment_hash").get<std::string>());
   json.at("code_version").get_to(description.code_version);
   description.state = json.at("state");
@@ -155,6 +156,7 @@ std::string to_json(const Manifest& manifest) {
                {"state", description.state},
                {"block_bytes", kBlockBytes},
                {"parts", Json::array()}};
+  if (mesh.two_level) json["mesh"]["two_level"] = true;
   for (const Part& part : manifest.parts) json["parts"].push_back(part_to_json(part));
   json["checksum"] = checksum_of(json);
   return json.dump(1) + "\n";

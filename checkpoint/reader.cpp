@@ -37,7 +37,8 @@ std::string difference(const std::vector<PlacedSlice>& stored, const std::vector
   return fmt::format("it has {} slices; expected {}", stored.size(), wanted.size());
 }
 
-const Part& match(const Manifest& manifest, int rank, const PartToLoad& wanted, const fs::path& folder) {
+const Part& match(const Manifest& manifest, const PartToLoad& wanted, const fs::path& folder) {
+  const int rank = wanted.rank;
   const Part* stored = manifest.find(rank, wanted.key);
   check(stored != nullptr, ErrorKind::kData,
         fmt::format("{} holds no part {} of rank {}", folder.string(), wanted.key, rank), kOtherModel);
@@ -69,7 +70,7 @@ Description load_local(const fs::path& folder, const sharding::MeshShape& mesh, 
   check_mesh(mesh, manifest.description.mesh, folder);
   check_nothing_is_left(manifest, rank, parts, folder);
   std::vector<const Part*> stored;
-  for (const PartToLoad& part : parts) stored.push_back(&match(manifest, rank, part, folder));
+  for (const PartToLoad& part : parts) stored.push_back(&match(manifest, part, folder));
   for (size_t i = 0; i < parts.size(); ++i) {
     read_verified(open_part_file(folder, *stored[i]), *stored[i], parts[i].bytes);
   }
@@ -81,8 +82,7 @@ Description load_local(const fs::path& folder, const sharding::MeshShape& mesh, 
 Description load(comm::Communicator& comm, const fs::path& folder, const sharding::MeshShape& mesh,
                  std::span<const PartToLoad> parts) {
   Description description;
-  const int per_replica = static_cast<int>(mesh.shard * mesh.sequence * mesh.tensor);
-  comm::run_agreed(comm, [&] { description = load_local(folder, mesh, comm.rank() % per_replica, parts); });
+  comm::run_agreed(comm, [&] { description = load_local(folder, mesh, comm.rank(), parts); });
   return description;
 }
 

@@ -14,14 +14,14 @@ namespace tmd::checkpoint {
 /// One flat tensor of this rank that a checkpoint is to fill.
 struct PartToLoad {
   std::string key;
+  int rank = 0;  ///< that has written it
   std::string dtype;
   std::vector<PlacedSlice> slices;
   std::span<std::byte> bytes;  ///< borrowed for the call; undefined content after an error
 };
 
 /// Fills the parts of all ranks from the checkpoint `folder`, block by block against its hashes, and returns
-/// what the checkpoint is of. Every rank reads the files of its own shard only,
-/// which the first replica has written.
+/// what the checkpoint is of. Every rank reads the parts that it asks for and no others.
 /// Collective over: `comm`.
 /// Errors, the same on all ranks: kIo for unreadable or damaged files (naming file, tensor and block);
 /// kConfig when `mesh` is not the mesh that wrote it (naming that mesh); kData when a part is missing, of

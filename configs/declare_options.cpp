@@ -240,8 +240,11 @@ void declare_ranks_and_data(OptionTable& table, Config& c) {
   Section mesh = table.section("mesh", "How the ranks are used");
   mesh.add("replicate", &c.mesh.replicate, "copies of the sharded state; 0 = fill").min(0);
   mesh.add("shard", &c.mesh.shard, "ranks that a copy is cut over; 0 = fill").min(0);
-  mesh.add("sequence", &c.mesh.sequence, "Ulysses degree; this version runs 1").min(0);
-  mesh.add("tensor", &c.mesh.tensor, "tensor-parallel degree; this version runs 1").min(0);
+  mesh.add("sequence", &c.mesh.sequence, "Ulysses degree; 0 = fill").min(0);
+  mesh.add("tensor", &c.mesh.tensor, "tensor-parallel degree; 0 = fill").min(0);
+  mesh.add(
+      "two_level", &c.mesh.two_level,
+      "cut masters, moments and averages over the replicas too: weights over shard, the optimizer over all");
   mesh.add("data_workers", &c.data_workers, "last ranks that only read data; 0 = every trainer reads").min(0);
   Section data = table.section("data", "Training data");
   data.add("files", &c.data.files, "tmd-latents files or globs, in order").experiment();

@@ -92,75 +92,115 @@ struct RmsSettings : torch::CustomClassHolder {
 };
 using RmsSettingsPtr = c10::intrusive_ptr<RmsSettings>;
 
-// x [B, N, D], weight [D], rotations [N, head_dim] or undefined.
-class RmsNorm : public Function<RmsNorm> {
+// Inputs x_i [B, N_i, D] with weights [D], rotations [N_i, head_dim] or undefined. What is summed over a row
+// lies in one tensor for all of them, one behind the other.
+class RmsNorms : public Function<RmsNorms> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& weight_in,
-                            const std::optional<at::Tensor>& angles, const RmsSettingsPtr& settings) {
-    const at::Tensor rotations = angles.value_or(at::Tensor());
+  static variable_list forward(AutogradContext* context, at::TensorList xs, at::TensorList weights,
+                               const std::optional<at::Tensor>& angles, const RmsSettingsPtr& settings) {
     const RmsNormOptions& options = settings->options;
-    const at::Tensor x = x_in.contiguous();
-    at::Tensor weight = weight_in.contiguous();
-    if (options.stream == at::kBFloat16) weight = weight.to(at::kBFloat16).to(weight.scalar_type());
-    const at::Tensor y = empty_beside(x, x.sizes(), options.type);
-    at::Tensor sums = empty_beside(x, {x.size(0), x.size(1), 1}, compute_type(x.scalar_type()));
-    RmsCall call = call_of(x, weight, rotations, sums, options, options.type);
-    call.y = y.mutable_data_ptr();
-    const TokenPieces pieces(x);
-    const auto sum = [&](int64_t, int64_t begin, int64_t end) { fused_kernels().rms_sums(call, begin, end); };
-    const auto finish = [&](int64_t, int64_t begin, int64_t end) {
-      fused_kernels().rms_forward(call, begin, end);
-    };
-    in_two_halves(pieces, sum, finish, options.sum_over_ranks, sums);
-    context->save_for_backward({x, weight, rotations, sums});
+    const at::Tensor rotations = angles.value_or(at::Tensor());
+    int64_t row = 0;
+    for (const at::Tensor& x : xs) row += x.size(0) * x.size(1);
+    at::Tensor sums = empty_beside(xs[0], {row}, compute_type(xs[0].scalar_type()));
+    variable_list saved, results;
+    std::vector<Pass> passes;
+    row = 0;
+    for (size_t i = 0; i < xs.size(); ++i) {
+      const at::Tensor x = xs[i].contiguous();
+      at::Tensor weight = weights[i].contiguous();
+      if (options.stream == at::kBFloat16) weight = weight.to(at::kBFloat16).to(weight.scalar_type());
+      results.push_back(empty_beside(x, x.sizes(), options.type));
+      const int64_t rows = x.size(0) * x.size(1);
+      RmsCall call = call_of(x, weight, rotations, sums.narrow(0, row, rows), options, options.type);
+      call.y = results.back().mutable_data_ptr();
+      passes.push_back({TokenPieces(x), call});
+      saved.insert(saved.end(), {x, weight});
+      row += rows;
+    }
+    in_two_halves(
+        passes,
+        [](const Pass& p, int64_t, int64_t begin, int64_t end) {
+          fused_kernels().rms_sums(p.call, begin, end);
+        },
+        [](const Pass& p, int64_t, int64_t begin, int64_t end) {
+          fused_kernels().rms_forward(p.call, begin, end);
+        },
+        options.sum_over_ranks, sums);
+    saved.insert(saved.end(), {rotations, sums});
+    context->save_for_backward(saved);
     context->saved_data["settings"] = c10::IValue::make_capsule(settings);
-    return y;
+    return results;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto settings =
         c10::static_intrusive_pointer_cast<RmsSettings>(context->saved_data["settings"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1], &sums = saved[3], dy = gradients[0].contiguous();
-    const bool wants_x = context->needs_input_grad(0), wants_weight = context->needs_input_grad(1);
-    const TokenPieces pieces(x);
-    const at::Tensor dx = wants_x ? at::empty_like(x) : at::Tensor();
-    const at::Tensor columns = wants_weight ? pieces.columns(x.size(2)) : at::Tensor();
-    at::Tensor products = wants_x ? at::empty_like(sums) : at::Tensor();
-    RmsCall call = call_of(x, weight, saved[2], sums, settings->options, dy.scalar_type());
-    call.y_gradient = dy.const_data_ptr();
-    if (wants_x) {
-      call.products = products.mutable_data_ptr();
-      call.x_gradient = dx.mutable_data_ptr();
+    const size_t count = gradients.size();
+    const at::Tensor &rotations = saved[2 * count], &sums = saved[2 * count + 1];
+    at::Tensor products = at::zeros_like(sums);  // zero where no gradient is wanted
+    variable_list result(2 * count + 2), dys;
+    std::vector<Pass> passes;
+    bool wants_x = false;
+    int64_t row = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const at::Tensor& x = saved[2 * i];
+      const int64_t rows = x.size(0) * x.size(1);
+      dys.push_back(gradients[i].contiguous());
+      RmsCall call = call_of(x, saved[2 * i + 1], rotations, sums.narrow(0, row, rows), settings->options,
+                             dys[i].scalar_type());
+      call.y_gradient = dys[i].const_data_ptr();
+      if (context->needs_input_grad(i)) {
+        wants_x = true;
+        result[i] = at::empty_like(x);
+        call.products = products.narrow(0, row, rows).mutable_data_ptr();
+        call.x_gradient = result[i].mutable_data_ptr();
+      }
+      const TokenPieces pieces(x);
+      const bool wants_weight = context->needs_input_grad(count + i);
+      passes.push_back({pieces, call, wants_weight ? pieces.columns(x.size(2)) : at::Tensor()});
+      row += rows;
     }
-    const auto sum = [&](int64_t, int64_t begin, int64_t end) {
-      if (wants_x) fused_kernels().rms_products(call, begin, end);
-    };
-    const auto finish = [&](int64_t piece, int64_t begin, int64_t end) {
-      fused_kernels().rms_backward(call, begin, end, row_pointer(columns, piece));
-    };
-    in_two_halves(pieces, sum, finish, wants_x ? settings->options.sum_over_ranks : nullptr, products);
-    const at::Tensor dw =
-        wants_weight ? pieces.sum(columns, /*by_sample=*/false).view(weight.sizes()) : at::Tensor();
-    return {dx, dw, at::Tensor(), at::Tensor()};
+    in_two_halves(
+        passes,
+        [](const Pass& p, int64_t, int64_t begin, int64_t end) {
+          if (p.call.products) fused_kernels().rms_products(p.call, begin, end);
+        },
+        [](const Pass& p, int64_t piece, int64_t begin, int64_t end) {
+          fused_kernels().rms_backward(p.call, begin, end, row_pointer(p.columns, piece));
+        },
+        wants_x ? settings->options.sum_over_ranks : nullptr, products);
+    for (size_t i = 0; i < count; ++i) {
+      if (!passes[i].columns.defined()) continue;
+      result[count + i] =
+          passes[i].pieces.sum(passes[i].columns, /*by_sample=*/false).view(saved[2 * i + 1].sizes());
+    }
+    return result;
   }
 
  private:
-  using Work = std::function<void(int64_t, int64_t, int64_t)>;
+  struct Pass {
+    TokenPieces pieces;
+    RmsCall call;
+    at::Tensor columns = {};
+  };
+  using Work = void (*)(const Pass&, int64_t piece, int64_t begin, int64_t end);
 
   // Piece by piece, while the rows are in the cache; with sums over ranks in between, pass by pass.
-  static void in_two_halves(const TokenPieces& pieces, const Work& sum, const Work& finish,
+  static void in_two_halves(const std::vector<Pass>& passes, Work sum, Work finish,
                             const SumOverRanks& sum_over_ranks, at::Tensor& sums) {
-    if (sum_over_ranks) {
-      pieces.run(sum);
-      sum_over_ranks(sums);
-      pieces.run(finish);
-      return;
-    }
-    pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
-      sum(piece, begin, end);
-      finish(piece, begin, end);
-    });
+    const auto run = [&](const std::vector<Work>& halves) {
+      for (const Pass& pass : passes) {
+        pass.pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
+          for (const Work half : halves) half(pass, piece, begin, end);
+        });
+      }
+    };
+    if (!sum_over_ranks) return run({sum, finish});
+    run({sum});
+    sum_over_ranks(sums);
+    run({finish});
   }
 
   static RmsCall call_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rotations,
@@ -180,15 +220,24 @@ class RmsNorm : public Function<RmsNorm> {
   }
 };
 
-at::Tensor rms_norm_with(const at::Tensor& x, const at::Tensor& weight,
-                         const std::optional<at::Tensor>& rotations, const RmsNormOptions& options) {
-  check_operands(x, {weight, rotations.value_or(at::Tensor())});
-  const at::ScalarType wide = compute_type(x.scalar_type());
-  ensure(weight.scalar_type() == wide && compute_type(options.type) == wide &&
-             (options.stream == at::kBFloat16 ? wide == at::kFloat : options.stream == wide),
-         "the weight of a norm is wide");
-  ensure(weight.dim() == 1 && weight.size(0) == x.size(2), "the weight of a norm fits its input");
-  return RmsNorm::apply(x, weight, rotations, c10::make_intrusive<RmsSettings>(options));
+std::vector<at::Tensor> rms_norm_with(const std::vector<RmsInput>& inputs,
+                                      const std::optional<at::Tensor>& rotations,
+                                      const RmsNormOptions& options) {
+  std::vector<at::Tensor> xs, weights;
+  for (const RmsInput& input : inputs) {
+    const auto& [x, weight] = input;
+    check_operands(x, {weight, rotations.value_or(at::Tensor())});
+    const at::ScalarType wide = compute_type(x.scalar_type());
+    ensure(weight.scalar_type() == wide && compute_type(options.type) == wide &&
+               (options.stream == at::kBFloat16 ? wide == at::kFloat : options.stream == wide) &&
+               wide == compute_type(inputs[0].x.scalar_type()),
+           "the weight of a norm is wide");
+    ensure(weight.dim() == 1 && weight.size(0) == x.size(2), "the weight of a norm fits its input");
+    xs.push_back(x);
+    weights.push_back(weight);
+  }
+  return RmsNorms::apply(at::TensorList(xs), at::TensorList(weights), rotations,
+                         c10::make_intrusive<RmsSettings>(options));
 }
 
 }  // namespace
@@ -203,18 +252,21 @@ at::Tensor affine_norm(const at::Tensor& x, const at::Tensor& weight, const at::
   return layer_norm(x, weight, bias, /*one=*/0, epsilon, type);
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options) {
-  return rms_norm_with(x, weight, std::nullopt, options);
+std::vector<at::Tensor> rms_norm(const std::vector<RmsInput>& inputs, const RmsNormOptions& options) {
+  return rms_norm_with(inputs, std::nullopt, options);
 }
 
-at::Tensor rms_norm_rope(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rotations,
-                         const RmsNormOptions& options) {
+std::vector<at::Tensor> rms_norm_rope(const std::vector<RmsInput>& inputs, const at::Tensor& rotations,
+                                      const RmsNormOptions& options) {
   const at::Tensor angles = at::view_as_real(rotations.contiguous()).flatten(1);  // cosine, sine, cosine, ...
   const int64_t head_dim = angles.size(1);
-  ensure(angles.size(0) == x.size(1) && x.size(2) % head_dim == 0 && head_dim <= kMaxHeadDim,
-         "rotations fit the tokens and the heads");
-  ensure(angles.scalar_type() == compute_type(x.scalar_type()), "rotations are wide");
-  return rms_norm_with(x, weight, angles, options);
+  for (const RmsInput& input : inputs) {
+    const at::Tensor& x = input.x;
+    ensure(angles.size(0) == x.size(1) && x.size(2) % head_dim == 0 && head_dim <= kMaxHeadDim,
+           "rotations fit the tokens and the heads");
+    ensure(angles.scalar_type() == compute_type(x.scalar_type()), "rotations are wide");
+  }
+  return rms_norm_with(inputs, angles, options);
 }
 
 }  // namespace tmd::model

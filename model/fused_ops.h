@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -26,8 +27,8 @@ at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at
 at::Tensor affine_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon,
                        at::ScalarType type);
 
-/// Adds sums over this rank's channels, [B, N, 1] and wide, up over the ranks that have the others, in place.
-/// Empty: this rank has all channels.
+/// Adds sums over this rank's channels, one for each row of all inputs and wide, up over the ranks that have
+/// the others, in place. Empty: this rank has all channels.
 using SumOverRanks = std::function<void(at::Tensor&)>;
 
 struct RmsNormOptions {
@@ -36,19 +37,25 @@ struct RmsNormOptions {
   /// bfloat16: x / sqrt(..), the weight and their product are rounded to it; else the type of compute.
   at::ScalarType stream = at::kFloat;
   int64_t full_width = 0;  ///< channels over all ranks; 0: those of x
-  /// Called once in the forward pass, and once in the backward pass if x wants a gradient. The graph keeps
-  /// it.
+  /// Called once for all inputs in the forward pass, and once in the backward pass if any of them wants a
+  /// gradient. The graph keeps it.
   SumOverRanks sum_over_ranks = {};
 };
 
-/// x / sqrt(mean(x^2) + eps) * weight over all channels, before the head split (Wan 2.6). x [B, N, D], weight
-/// [D]. Collective over: what options.sum_over_ranks is.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, const RmsNormOptions& options);
+struct RmsInput {
+  at::Tensor x;       ///< [B, N, D]
+  at::Tensor weight;  ///< [D]
+};
+
+/// x / sqrt(mean(x^2) + eps) * weight over all channels, before the head split (Wan 2.6), for each of the
+/// inputs, of which at least one is given: queries and keys then share one sum over ranks (Wan 7.3).
+/// Collective over: what options.sum_over_ranks is.
+std::vector<at::Tensor> rms_norm(const std::vector<RmsInput>& inputs, const RmsNormOptions& options);
 
 /// The same, then adjacent pairs of channels are turned by `rotations` [N, head_dim / 2] complex
 /// (rope_rotations), in every head alike (Wan 2.4). D is a multiple of head_dim, head_dim at most 1024.
-at::Tensor rms_norm_rope(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rotations,
-                         const RmsNormOptions& options);
+std::vector<at::Tensor> rms_norm_rope(const std::vector<RmsInput>& inputs, const at::Tensor& rotations,
+                                      const RmsNormOptions& options);
 
 /// x + gate * y in the type of x (Wan 2.5). x, y [B, N, D], gate [B, 1, D].
 at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate);

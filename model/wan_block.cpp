@@ -65,10 +65,10 @@ at::Tensor self_attention(const AttentionWeights& w, const WanConfig& config, co
   const at::Tensor x = exchange.chunk(rows);
   const at::Tensor v = apply(w.v, x);
   const RmsNormOptions norm = norm_options(config, v.scalar_type(), stream, exchange);
-  const at::Tensor q = rms_norm_rope(apply(w.q, x), w.norm_q, rotations, norm);
-  const at::Tensor k = rms_norm_rope(apply(w.k, x), w.norm_k, rotations, norm);
-  const at::Tensor out =
-      attend_over_tokens(split_heads(q, config), split_heads(k, config), split_heads(v, config), exchange);
+  const std::vector<at::Tensor> qk =
+      rms_norm_rope({{apply(w.q, x), w.norm_q}, {apply(w.k, x), w.norm_k}}, rotations, norm);
+  const at::Tensor out = attend_over_tokens(split_heads(qk[0], config), split_heads(qk[1], config),
+                                            split_heads(v, config), exchange);
   return apply_row_parallel(w.o, out, exchange);
 }
 
@@ -79,9 +79,10 @@ at::Tensor cross_attention(const AttentionWeights& w, const WanConfig& config, c
   const at::Tensor x = exchange.chunk(rows);
   const at::Tensor v = apply(w.v, context);
   const RmsNormOptions norm = norm_options(config, v.scalar_type(), stream, exchange);
-  const at::Tensor q = rms_norm(apply(w.q, x), w.norm_q, norm);
-  const at::Tensor k = rms_norm(apply(w.k, context), w.norm_k, norm);
-  const at::Tensor out = attention(split_heads(q, config), split_heads(k, config), split_heads(v, config));
+  const std::vector<at::Tensor> qk =
+      rms_norm({{apply(w.q, x), w.norm_q}, {apply(w.k, context), w.norm_k}}, norm);
+  const at::Tensor out =
+      attention(split_heads(qk[0], config), split_heads(qk[1], config), split_heads(v, config));
   return apply_row_parallel(w.o, out, exchange);
 }
 

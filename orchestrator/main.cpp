@@ -14,6 +14,7 @@
 #include "comm/mpi_runtime.h"
 #include "configs/nearest.h"
 #include "orchestrator/run_folder.h"
+#include "orchestrator/same_program.h"
 #include "orchestrator/verbs.h"
 #include "sharding/memory_counter.h"
 
@@ -77,6 +78,7 @@ void check_world_size(int size) {
 
 int run_verb(comm::Communicator& world, const std::string& name, const std::vector<std::string>& words) {
   check_world_size(world.size());
+  orchestrator::check_same_program(world, name);
   const orchestrator::Verb& verb = find_verb(name);
   return verb.run(world, words);
 }

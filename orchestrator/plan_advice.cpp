@@ -23,6 +23,7 @@ std::vector<Words> changes_of(const configs::Config& config) {
   if (is_wan && config.train.precision != workers::TrainOptions::Precision::kBf16)
     single.push_back({"--train.precision=bf16"});
   if (config.train.keep_blocks > 0) single.push_back({"--train.keep_blocks=0"});
+  if (config.mesh.replicate != 1 && !config.mesh.two_level) single.push_back({"--mesh.two_level=true"});
   if (config.mesh.replicate != 1) single.push_back({"--mesh.replicate=1", "--mesh.shard=0"});
   for (const char* axis : {"sequence", "tensor"}) {
     for (int degree : {2, 3, 4, 5, 8}) {

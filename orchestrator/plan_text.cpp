@@ -94,6 +94,7 @@ std::string mesh_text(const sharding::MeshShape& mesh) {
     text += columns < mesh.shard ? fmt::format(" ... {} shards\n", mesh.shard) : "\n";
   }
   if (rows < mesh.replicate) text += fmt::format("  ... {} replicas\n", mesh.replicate);
+  if (mesh.two_level) text += "  (masters, moments and averages are cut over the replicas too)\n";
   if (mesh.sequence * mesh.tensor > 1)
     text += "  (| between shards, blanks between the ranks of a sequence, + between tensor ranks)\n";
   return text;

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <unistd.h>
 
 #include <ATen/ATen.h>
@@ -19,8 +20,11 @@
 #include "comm/agree.h"
 #include "model/wan_dit.h"
 #include "model/wan_names.h"
+#include "orchestrator/bare_wan.h"
+#include "orchestrator/muted_communicator.h"
 #include "sharding/adamw.h"
 #include "sharding/initialise.h"
+#include "sharding/memory_counter.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -100,7 +104,8 @@ class Job {
   Job(const StepBenchPlan& plan, const StepPreset& preset, const sharding::Mesh& mesh)
       : plan_(plan), preset_(preset), mesh_(mesh) {
     make("student", true);
-    if (plan.mode != "plain") make("fake", true), make("teacher", false);
+    if (plan.mode == "bare") bare_.emplace(preset.wan, *networks_.at("student"));
+    if (plan.mode != "plain" && plan.mode != "bare") make("fake", true), make("teacher", false);
     at::Tensor one =
         at::randn({1, preset.wan.text_length, preset.wan.text_dim}, generator(plan.seed * 7 + 1));
     negative_ = one.expand({plan.batch, -1, -1}).contiguous();
@@ -110,15 +115,25 @@ class Job {
     const Data data = batch(number);
     std::map<std::string, double> losses;
     const auto run = [&](const std::string& step, auto action) {
-      if (plan_.mode != step && !(plan_.mode == "both" && step != "plain")) return;
-      const auto start = Clock::now();
+      const bool is_of_both = step == "student" || step == "critic";
+      if (plan_.mode != step && !(plan_.mode == "both" && is_of_both)) return;
+      start_ = Clock::now();
       losses[step] = action(data);
-      seconds[step] = seconds_since(start);
+      seconds[step] = seconds_since(start_);
+      if (step == "plain" || step == "bare") seconds["passes"] = passes_s_;
     };
     run("student", [this](const Data& d) { return student_step(d); });
     run("critic", [this](const Data& d) { return critic_step(d); });
     run("plain", [this](const Data& d) { return plain_step(d); });
+    run("bare", [this](const Data& d) { return plain_step(d); });
     return losses;
+  }
+
+  // Moments are no part of the networks' start: the peer takes them in its first step.
+  void make_optimizers() {
+    for (auto& [name, net] : networks_) {
+      if (net->trainable()) optimizers_[name] = std::make_unique<sharding::AdamW>(*net);
+    }
   }
 
   ShardedNetwork::ExposedTime take_exposed() {
@@ -136,16 +151,19 @@ class Job {
     auto& net = networks_[name];
     net = std::make_unique<ShardedNetwork>(name, model::wan_units(preset_.wan), mesh_, plan_.type, trained,
                                            buffers_, trained ? &arena_ : nullptr);
-    fill(*net, plan_.seed);
+    if (name == "student") {
+      fill(*net, plan_.seed);
+    } else {
+      sharding::copy_parameters(*networks_.at("student"), *net);
+    }
     dits_[name] = std::make_unique<model::WanDit>(preset_.wan, *net);
-    if (!trained) return;
-    optimizers_[name] = std::make_unique<sharding::AdamW>(*net);
     const auto keep = static_cast<int>(std::min(plan_.keep_blocks, preset_.wan.layers));
-    if (keep > 0) net->keep_units(static_cast<int>(1 + preset_.wan.layers) - keep, keep);
+    if (trained && keep > 0) net->keep_units(static_cast<int>(1 + preset_.wan.layers) - keep, keep);
   }
 
   at::Tensor run(const std::string& name, const at::Tensor& x, const at::Tensor& time, const at::Tensor& text,
                  bool weight_gradients) {
+    if (bare_) return bare_->forward(x, time, text);
     return dits_.at(name)->forward(x, time, text, {weight_gradients, {}, false}).velocity;
   }
 
@@ -181,6 +199,8 @@ class Job {
     (loss / mesh_.data_ranks()).backward();
     buffers_.end_phase();
     ShardedNetwork& net = *networks_.at(name);
+    passes_s_ = seconds_since(start_);
+    if (bare_) bare_->hand_over_gradients();
     net.reduce_over_replicas();
     optimizers_.at(name)->step(
         {.lr = 1e-5, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8, .weight_decay = 0.01}, 1);
@@ -233,6 +253,9 @@ class Job {
   std::map<std::string, std::unique_ptr<ShardedNetwork>> networks_;
   std::map<std::string, std::unique_ptr<sharding::AdamW>> optimizers_;
   std::map<std::string, std::unique_ptr<model::WanDit>> dits_;
+  std::optional<BareWan> bare_;
+  Clock::time_point start_;  // of the present step
+  double passes_s_ = 0;      // of it, before the optimizer
   at::Tensor negative_;
 };
 
@@ -277,14 +300,19 @@ StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
   bench.resident_before = worst(before);
   const auto shape =
       sharding::resolve_mesh(plan.mesh, world.size(), {.heads = preset.wan.heads, .ffn = preset.wan.ffn});
-  sharding::Mesh mesh(shape, world);
+  bool is_muted = false;
+  MutedCommunicator trainers(world, is_muted);
+  sharding::Mesh mesh(shape, trainers);
   {
     Job job(plan, preset, mesh);
     bench.parameters = job.parameters();
     world.barrier();
     bench.ready_s = comm::agree_slowest(world, process_age());
+    job.make_optimizers();
+    sharding::MemoryCounter::process().reset_peak();
     for (int64_t i = 0; i < plan.warmup + plan.measured; ++i) {
       if (i == plan.warmup) job.take_exposed();
+      is_muted = plan.mute && i >= plan.warmup;
       world.barrier();
       std::map<std::string, double> seconds;
       const auto start = Clock::now();
@@ -301,6 +329,9 @@ StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
       }
       if (i >= plan.warmup) bench.iteration_s.push_back(took);
     }
+    const auto counted = sharding::MemoryCounter::process().peak();
+    bench.counted = sharding::bytes_text(counted.total) + " in " + counted.place + ": " +
+                    sharding::items_text(counted.items);
     const auto exposed = job.take_exposed();
     const auto count = static_cast<double>(plan.measured);
     bench.gather_exposed_s = exposed.gather_s / count;
@@ -334,6 +365,7 @@ nlohmann::json StepBench::json(const StepBenchPlan& plan) const {
           {"mesh", {plan.mesh.replicate, plan.mesh.shard, plan.mesh.sequence, plan.mesh.tensor}},
           {"batch", plan.batch},
           {"keep_blocks", plan.keep_blocks},
+          {"muted", plan.mute},
           {"warmup", plan.warmup},
           {"iteration_s", spread(iteration_s)},
           {"step_s", steps},
@@ -343,6 +375,7 @@ nlohmann::json StepBench::json(const StepBenchPlan& plan) const {
           {"ready_s", ready_s},
           {"resident_before_mib", resident_before / 1048576},
           {"peak_added_mib", peak_added / 1048576},
+          {"counted", counted},
           {"parameters", parameters},
           {"tokens_per_sample", tokens},
           {"forward_flops_per_sample", flops_forward}};
@@ -366,6 +399,7 @@ std::string StepBench::table(const StepBenchPlan& plan) const {
   text += fmt::format(
       "  networks ready after {:.2f} s; memory {:.0f} MiB before them, {:.0f} MiB more at the peak\n",
       ready_s, resident_before / 1048576, peak_added / 1048576);
+  text += "  tensors at their peak, rank 0: " + counted + "\n";
   for (const auto& [name, loss] : losses.back())
     text += fmt::format("  last loss of the {} {:.9g}\n", name, loss);
   return text;

@@ -23,7 +23,7 @@ StepPreset step_preset(const std::string& name);
 
 struct StepBenchPlan {
   std::string preset = "small";
-  std::string mode = "both";  ///< "student", "critic", "both" or "plain"
+  std::string mode = "both";  ///< "student", "critic", "both", "plain" or "bare"
   at::ScalarType type = at::kFloat;
   sharding::MeshShape mesh;
   int64_t batch = 1;   ///< samples of each stream
@@ -31,6 +31,9 @@ struct StepBenchPlan {
   int64_t measured = 3;
   int64_t keep_blocks = 0;
   int64_t threads = 1;
+  /// After the warm-up nothing is communicated any more: what a step takes without that. Losses have no
+  /// meaning.
+  bool mute = false;
   uint64_t seed = 1234;
 };
 
@@ -39,13 +42,15 @@ struct StepBenchPlan {
 /// Three networks of one configuration, a frozen teacher, a student and a fake score. A student step is the
 /// student's forward and backward pass, the fake score's forward pass, the teacher's two (text and negative)
 /// and AdamW; a critic step the student's forward pass without gradients, the fake score's forward and
-/// backward pass and AdamW; plain is one network with forward and backward pass and AdamW. Weights and data
-/// are functions of the seed and of names and sample numbers, drawn by LibTorch's generator, so that a
-/// program in Python can do the same work (scripts/peer).
+/// backward pass and AdamW; plain is one network with forward and backward pass and AdamW, and bare is the
+/// same without the sharding engine (BareWan). Weights and data are functions of the seed and of names and
+/// sample numbers, drawn by LibTorch's generator, so that a program in Python can do the same work
+/// (scripts/peer).
 struct StepBench {
   int ranks = 1;
-  std::vector<double> iteration_s;                    ///< of the slowest rank
-  std::map<std::string, std::vector<double>> step_s;  ///< the same by step
+  std::vector<double> iteration_s;  ///< of the slowest rank
+  /// The same by step; of plain and bare also "passes", the step without its optimizer.
+  std::map<std::string, std::vector<double>> step_s;
   std::vector<std::map<std::string, double>>
       losses;  ///< of every iteration, warm-up included: mean over samples
   double gather_exposed_s = 0, reduce_exposed_s = 0,
@@ -53,6 +58,7 @@ struct StepBench {
   double ready_s = 0;             ///< from the start of the slowest process to networks that are filled
   double resident_before = 0;     ///< bytes before the networks are made, worst rank
   double peak_added = 0;          ///< peak of the resident bytes less those before, worst rank
+  std::string counted;            ///< rank 0: what the tensors took at their peak, by item
   int64_t parameters = 0;         ///< of one network
   int64_t tokens = 0;             ///< of one sample
   double flops_forward = 0;       ///< of one network and one sample (Wan 6.1)
@@ -61,7 +67,8 @@ struct StepBench {
   std::string table(const StepBenchPlan& plan) const;
 };
 
-/// Throws kConfig when the mesh does not fit the ranks or the heads. Collective over: `world`.
+/// Throws kConfig when the mesh does not fit the ranks or the heads, and as BareWan.
+/// Collective over: `world`.
 StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan);
 
 }  // namespace tmd::orchestrator

@@ -17,15 +17,16 @@ using workers::Stage;
 // One flat tensor of the state with its name in the checkpoint, e.g. "student.blocks.0.adam_first".
 struct NamedShard {
   std::string key;
+  int rank = 0;  ///< of those that have the same bits: the first one in the world, which writes
   at::Tensor values;
   std::vector<sharding::ShardSegment> segments;
 };
 
 // Frozen networks in bfloat16 have no masters: each part is stored as it is kept.
-void add_parts(std::vector<NamedShard>& list, const std::string& prefix, const sharding::UnitShard& shard,
-               const sharding::FlatLayout& layout) {
+void add_parts(std::vector<NamedShard>& list, const std::string& prefix, int rank,
+               const sharding::UnitShard& shard, const sharding::FlatLayout& layout) {
   for (size_t i = 0; i < shard.parts.size(); ++i) {
-    NamedShard& part = list.emplace_back(fmt::format("{}part{}", prefix, i), shard.parts[i],
+    NamedShard& part = list.emplace_back(fmt::format("{}part{}", prefix, i), rank, shard.parts[i],
                                          std::vector<sharding::ShardSegment>());
     for (sharding::ShardSegment segment : shard.segments) {
       if (segment.part != static_cast<int>(i)) continue;
@@ -38,14 +39,15 @@ void add_parts(std::vector<NamedShard>& list, const std::string& prefix, const s
 std::vector<NamedShard> named_shards(workers::StageNetworks& networks) {
   std::vector<NamedShard> list;
   for (auto& [role, trained] : networks.all()) {
+    const int rank = trained.network->state_group().rank();
     for (int unit = 0; unit < trained.network->units(); ++unit) {
       sharding::UnitShard& shard = trained.network->shard(unit);
       const std::string prefix = fmt::format("{}.{}.", name(role), trained.network->spec(unit).name);
       const auto add = [&](const char* what, const at::Tensor& values) {
-        list.push_back({prefix + what, values, shard.segments});
+        list.push_back({prefix + what, rank, values, shard.segments});
       };
       if (!shard.master.defined()) {
-        add_parts(list, prefix, shard, trained.network->layout(unit));
+        add_parts(list, prefix, rank, shard, trained.network->layout(unit));
         continue;
       }
       add("master", shard.master);
@@ -71,6 +73,7 @@ std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
     const size_t width = shard.values.element_size();
     Part& part = parts.emplace_back();
     part.key = shard.key;
+    if constexpr (requires { part.rank; }) part.rank = shard.rank;
     part.dtype = dtype_name(shard.values.scalar_type());
     for (const sharding::ShardSegment& segment : shard.segments) {
       part.slices.push_back({segment.slice, static_cast<uint64_t>(segment.shard_offset) * width});
@@ -114,10 +117,9 @@ void save_checkpoint(const checkpoint::Store& store, const sharding::Mesh& mesh,
                                             .experiment_hash = experiment_hash,
                                             .code_version = code_version(),
                                             .state = to_json(counters, networks)};
-  // Replicas hold the same bits; the first one writes them.
-  const bool writes = mesh.replicate_group().rank() == 0;
-  const auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(
-      writes ? named_shards(networks) : std::vector<NamedShard>{});
+  std::vector<NamedShard> shards = named_shards(networks);
+  std::erase_if(shards, [&](const NamedShard& shard) { return shard.rank != mesh.world().rank(); });
+  const auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(shards);
   checkpoint::save(mesh.world(), store.folder(counters.iteration), description, parts);
 }
 
@@ -132,6 +134,7 @@ RunCounters load_checkpoint(const checkpoint::Store& store, int64_t step, const 
       checkpoint::load(mesh.world(), store.folder(step), mesh.shape(), parts);
   const json& state = description.state;
   for (auto& [role, trained] : networks.all()) {
+    trained.network->publish();
     if (trained.optimizer) trained.optimizer->set_steps(state.at("optimizer_steps").at(name(role)));
   }
   RunCounters counters{.iteration = state.at("iteration"),

@@ -22,8 +22,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kHelp =
     R"(tmd bench comm [OPERATION ...] [--largest BYTES] [--repeats N] [--json FILE]
-tmd bench step [--preset tiny|small|wide] [--mode both|student|critic|plain] [--dtype fp32|bf16] [--iterations N]
-               [--warmup N] [--batch N] [--threads N] [--keep_blocks K] [--mesh.AXIS N] [--json FILE]
+tmd bench step [--preset tiny|small|wide] [--mode both|student|critic|plain|bare] [--dtype fp32|bf16] [--iterations N]
+               [--warmup N] [--batch N] [--threads N] [--keep_blocks K] [--mesh.AXIS N] [--mute] [--json FILE]
 
 Measures how fast the ranks that it is started on communicate: all_gather, reduce_scatter, all_reduce, all_to_all,
 broadcast and send_recv (or those named) from 64 bytes to --largest (default 67108864) in steps of 4, in float32, by every
@@ -42,7 +42,9 @@ numbers in seconds.
 
 bench step measures training steps on three networks (frozen teacher, student, fake score) that need no files: forward and backward
 passes as in distillation, and AdamW. Shown are times of the slowest rank, what waited for communication, memory and
-losses. scripts/bench runs the same work on FSDP2 with diffusers' network beside it.
+losses. scripts/bench runs the same work on FSDP2 with diffusers' network beside it. What the engine costs: --mode plain is one
+network, bare the same without any engine (one rank; compare with --keep_blocks 1000, since it recomputes nothing); --mute
+measures steps that communicate nothing, whose losses have no meaning.
 
   mpirun -n 2 tmd bench step --preset small
   mpirun -n 4 tmd bench step --preset tiny --mesh.sequence 2 --iterations 5 --json step.json
@@ -87,13 +89,16 @@ StepBenchPlan parse_step_plan(const Arguments& arguments) {
         "tmd bench step: unexpected word " + arguments.plain().back());
   StepBenchPlan plan;
   plan.preset = one_of(arguments, "preset", {"small", "tiny", "wide"});
-  plan.mode = one_of(arguments, "mode", {"both", "student", "critic", "plain"});
+  plan.mode = one_of(arguments, "mode", {"both", "student", "critic", "plain", "bare"});
   plan.type = one_of(arguments, "dtype", {"fp32", "bf16"}) == "bf16" ? at::kBFloat16 : at::kFloat;
   plan.measured = in_range(arguments, "iterations", plan.measured, 1, 100000);
   plan.warmup = in_range(arguments, "warmup", plan.warmup, 0, 100000);
   plan.batch = in_range(arguments, "batch", plan.batch, 1, 1024);
   plan.threads = in_range(arguments, "threads", plan.threads, 1, 1024);
   plan.keep_blocks = in_range(arguments, "keep_blocks", 0, 0, 1000);
+  plan.mute = arguments.has("mute");
+  check(!plan.mute || plan.warmup > 0, ErrorKind::kUsage,
+        "tmd bench step: --mute needs a warm-up, which communicates");
   plan.mesh = {.replicate = in_range(arguments, "mesh.replicate", 1, 0, 1 << 20),
                .shard = in_range(arguments, "mesh.shard", 0, 0, 1 << 20),
                .sequence = in_range(arguments, "mesh.sequence", 1, 0, 1 << 20),
@@ -121,7 +126,8 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const std::set<std::string> of_step = {
       "preset",      "mode", "dtype",          "iterations", "warmup",        "batch",      "threads",
       "keep_blocks", "json", "mesh.replicate", "mesh.shard", "mesh.sequence", "mesh.tensor"};
-  const Arguments arguments("bench", words, is_step ? of_step : of_comm);
+  const std::set<std::string> switches = is_step ? std::set<std::string>{"mute"} : std::set<std::string>{};
+  const Arguments arguments("bench", words, is_step ? of_step : of_comm, switches);
   const fs::path file = arguments.value_or("json", "");
   const CommBenchPlan comm_plan = is_step ? CommBenchPlan() : parse_comm_plan(arguments);
   const StepBenchPlan step_plan = is_step ? parse_step_plan(arguments) : StepBenchPlan();

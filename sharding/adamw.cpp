@@ -72,7 +72,7 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale, Exponential
                            .weight = element(shard.master, at),
                            .first = element(first_[unit], at),
                            .second = element(second_[unit], at),
-                           .gradient = element(shard.gradient, at),
+                           .gradient = element(shard.piece_gradient, at),
                            .average = average ? element(average->shard(unit), at) : nullptr},
                           &factors.back()});
       }
@@ -80,6 +80,7 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale, Exponential
   }
   run_tasks(static_cast<int64_t>(pieces.size()), kPiece,
             [&](int64_t i) { kernels().step(pieces[i].range, *pieces[i].factors); });
+  network_.publish();
 }
 
 double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
@@ -91,7 +92,7 @@ double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
   std::vector<Range> ranges;
   for (const ShardedNetwork* network : networks) {
     for (int unit = 0; unit < network->units(); ++unit) {
-      const at::Tensor& gradient = network->shard(unit).gradient;
+      const at::Tensor& gradient = network->shard(unit).piece_gradient;
       for (int64_t at = 0; at < gradient.numel(); at += kPiece) {
         ranges.push_back({gradient.scalar_type() == at::kDouble, element(gradient, at),
                           std::min(kPiece, gradient.numel() - at)});
@@ -103,7 +104,7 @@ double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
     sums[i] = kernels().sum_of_squares(ranges[i].is_double, ranges[i].begin, ranges[i].n);
   });
   double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
-  comm::sum(networks.front()->mesh().copy_group(), std::span<double>(&sum, 1));
+  comm::sum(networks.front()->state_group(), std::span<double>(&sum, 1));
   return std::sqrt(sum);
 }
 
@@ -123,6 +124,7 @@ void ExponentialAverage::swap(ShardedNetwork& network) {
     shards_[unit].copy_(network.shard(unit).master);
     network.shard(unit).master.copy_(kept);
   }
+  network.publish();
 }
 
 }  // namespace tmd::sharding

@@ -21,7 +21,6 @@ class ExponentialAverage;
 
 /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on the shards of one network. Moments have the type
 /// of the masters. Per parameter, the spec's learning-rate multiplier and decay switch apply.
-/// No communication.
 class AdamW {
  public:
   /// Moments and step count start at zero. Keeps a reference to `network`, which must be trainable and
@@ -34,14 +33,15 @@ class AdamW {
   /// and, when `average` is given, its shards a of the same units:
   ///   a <- average_decay a + (1 - average_decay) w
   /// All in one pass over memory, on several threads; their number changes no bit. The gradients are not
-  /// cleared.
+  /// cleared. Ends with network.publish().
+  /// Collective over: the replicate group, if the mesh has two levels.
   void step(const AdamWOptions& options, double gradient_scale, ExponentialAverage* average = nullptr,
             double average_decay = 0);
 
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }              ///< when moments are loaded
-  at::Tensor& first_moment(int unit) { return first_[unit]; }    ///< [shard_elements]
-  at::Tensor& second_moment(int unit) { return second_[unit]; }  ///< [shard_elements]
+  at::Tensor& first_moment(int unit) { return first_[unit]; }    ///< as UnitShard::master
+  at::Tensor& second_moment(int unit) { return second_[unit]; }  ///< as UnitShard::master
 
  private:
   ShardedNetwork& network_;
@@ -52,7 +52,7 @@ class AdamW {
 /// Square root of the sum of squares of all gradients of the networks (trainable, at least one, on one mesh),
 /// every element counted once, the same on every rank once reduce_over_replicas has run. Infinite or NaN when
 /// a gradient is. Squares are added in float64, in pieces of 65536 elements that are added in order: the
-/// number of threads changes no bit. Collective over: the copy group.
+/// number of threads changes no bit. Collective over: the state group of the networks.
 double gradient_norm(const std::vector<ShardedNetwork*>& networks);
 
 /// Factor that brings a gradient of `norm` to at most `limit`: min(1, limit / (norm + 1e-6)), as PyTorch's
@@ -62,13 +62,14 @@ double clip_factor(double norm, double limit);
 
 /// An average of the parameters over the steps, shard by shard, in their type; AdamW::step updates it. The
 /// networks that the functions take are the one it was made of, or one with the same units on the same mesh;
-/// none is kept. No communication.
+/// none is kept.
 class ExponentialAverage {
  public:
   /// Starts as a copy of the parameters.
   explicit ExponentialAverage(const ShardedNetwork& network);
-  at::Tensor& shard(int unit) { return shards_[unit]; }  ///< [shard_elements]
+  at::Tensor& shard(int unit) { return shards_[unit]; }  ///< as UnitShard::master
   /// Exchanges the network's parameters with the average; calling it twice restores both.
+  /// Collective over: the replicate group, if the mesh has two levels.
   void swap(ShardedNetwork& network);
 
  private:

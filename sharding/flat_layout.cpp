@@ -70,15 +70,18 @@ void FlatLayout::add_part(const UnitSpec& unit, const std::vector<int>& params, 
     elements_ += unit.params[param].block_elements(extents_.tensor);
     pad_to(round_up(elements_, kAlignment));
   }
-  pad_to(begin + round_up(elements_ - begin, kAlignment * shards));
+  pad_to(begin + round_up(elements_ - begin, kAlignment * shards * extents_.pieces));
+  const int64_t shard_elements = (elements_ - begin) / shards;
   parts_.push_back({.begin = begin,
                     .elements = elements_ - begin,
                     .shard_begin = shard_elements_,
-                    .shard_elements = (elements_ - begin) / shards,
+                    .shard_elements = shard_elements,
+                    .piece_begin = shard_elements_ / extents_.pieces,
+                    .piece_elements = shard_elements / extents_.pieces,
                     .shards = shards,
                     .wide = wide,
                     .split = split});
-  shard_elements_ += parts_.back().shard_elements;
+  shard_elements_ += shard_elements;
 }
 
 void FlatLayout::pad_to(int64_t end) {
@@ -87,12 +90,23 @@ void FlatLayout::pad_to(int64_t end) {
 }
 
 std::vector<ShardSegment> FlatLayout::segments(const UnitSpec& unit, int rank) const {
+  return segments_of(unit, rank, 0, 1);
+}
+
+std::vector<ShardSegment> FlatLayout::piece_segments(const UnitSpec& unit, int rank, int piece) const {
+  return segments_of(unit, rank, piece, extents_.pieces);
+}
+
+std::vector<ShardSegment> FlatLayout::segments_of(const UnitSpec& unit, int rank, int piece,
+                                                  int pieces) const {
   std::vector<ShardSegment> segments;
   for (size_t i = 0; i < unit.params.size(); ++i) {
     const ParamSpec& param = unit.params[i];
     const FlatPart& part = parts_[part_of_[i]];
-    const int64_t begin = part.begin + (part.split ? rank / extents_.tensor : rank) * part.shard_elements;
-    const int64_t end = begin + part.shard_elements;
+    const int64_t count = part.shard_elements / pieces;
+    const int64_t begin =
+        part.begin + (part.split ? rank / extents_.tensor : rank) * part.shard_elements + piece * count;
+    const int64_t end = begin + count;
     const int64_t first = std::max(begin, offsets_[i]);
     const int64_t last = std::min(end, offsets_[i] + param.block_elements(extents_.tensor));
     if (first >= last) continue;
@@ -106,7 +120,7 @@ std::vector<ShardSegment> FlatLayout::segments(const UnitSpec& unit, int rank) c
       slice.split_begin = rank % extents_.tensor * slice.split_count;
     }
     segments.push_back(
-        {std::move(slice), part.shard_begin + first - begin, static_cast<int>(i), part_of_[i]});
+        {std::move(slice), part.shard_begin / pieces + first - begin, static_cast<int>(i), part_of_[i]});
   }
   std::ranges::sort(segments, {}, &ShardSegment::shard_offset);
   return segments;

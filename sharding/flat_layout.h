@@ -9,10 +9,11 @@
 
 namespace tmd::sharding {
 
-/// Part of a slice that lies in one rank's shard: where it is in the shard and which parameter it belongs to.
+/// Part of a slice that lies in one rank's shard, or in a piece of one: where it is there and which parameter
+/// it belongs to.
 struct ShardSegment {
   Slice slice;
-  int64_t shard_offset = 0;  ///< first element of the slice, counted from the shard's begin
+  int64_t shard_offset = 0;  ///< first element of the slice, counted from the begin of the shard or piece
   int param = 0;             ///< index into UnitSpec::params
   int part = 0;              ///< index into FlatLayout::parts()
 };
@@ -21,6 +22,7 @@ struct ShardSegment {
 struct ShardExtents {
   int shards = 1;  ///< shard x sequence: ranks that hold pieces of one block of a tensor
   int tensor = 1;  ///< blocks that tensor parallelism makes of a tensor with a split dimension
+  int pieces = 1;  ///< what the optimizer's part of a shard is cut into: one for each replica, or 1
 
   /// Ranks that hold one copy of the parameters.
   int ranks() const { return shards * tensor; }
@@ -29,8 +31,9 @@ struct ShardExtents {
 /// Elements of a flat buffer that have one type and are cut over ranks on their own.
 struct FlatPart {
   int64_t begin = 0;                            ///< first element in the whole buffer
-  int64_t elements = 0;                         ///< with padding, a multiple of `shards`
+  int64_t elements = 0;                         ///< with padding, a multiple of `shards` times `pieces`
   int64_t shard_begin = 0, shard_elements = 0;  ///< the same in a shard
+  int64_t piece_begin = 0, piece_elements = 0;  ///< the same in a piece of a shard
   int shards = 1;      ///< ranks that it is cut over: extents.shards, or extents.ranks() if not split
   bool wide = false;   ///< holds parameters whose spec says `wide`
   bool split = false;  ///< holds blocks of parameters that tensor parallelism cuts
@@ -44,7 +47,8 @@ struct FlatPart {
 ///
 /// Each parameter starts at a multiple of kAlignment elements, so that its view is aligned for vector loads;
 /// the end of a part is padded so that every rank holds the same number of elements. Padding is zero, never
-/// stored. A shard is the shards of its parts one behind the other.
+/// stored. A shard is the shards of its parts one behind the other, and a piece of it is the pieces of these:
+/// piece i has the i-th of `pieces` equal ranges of each.
 class FlatLayout {
  public:
   static constexpr int64_t kAlignment = 16;
@@ -60,13 +64,19 @@ class FlatLayout {
   /// (begin, elements) of what holds no parameter, in the whole buffer.
   const std::vector<std::pair<int64_t, int64_t>>& padding() const { return padding_; }
   int64_t shard_elements() const { return shard_elements_; }  ///< of one rank
+  int64_t piece_elements() const { return shard_elements_ / extents_.pieces; }
+  const ShardExtents& extents() const { return extents_; }
 
   /// The slices that `rank` of extents.ranks() holds (tensor is the fastest axis), in the order of their
   /// places, at most one for each parameter of `unit` (that of the constructor). Over the ranks they are
   /// disjoint and cover every parameter.
   std::vector<ShardSegment> segments(const UnitSpec& unit, int rank) const;
+  /// The same of piece `piece` of extents.pieces of the rank's shard. Over ranks and pieces they are disjoint
+  /// and cover every parameter.
+  std::vector<ShardSegment> piece_segments(const UnitSpec& unit, int rank, int piece) const;
 
  private:
+  std::vector<ShardSegment> segments_of(const UnitSpec& unit, int rank, int piece, int pieces) const;
   void add_part(const UnitSpec& unit, const std::vector<int>& params, bool wide, bool split);
   void pad_to(int64_t end);
 

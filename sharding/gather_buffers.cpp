@@ -29,17 +29,15 @@ void GatherBuffers::reserve(const Sizes& sizes) {
     grow(slot.gathered, sizes.gathered, MemoryItem::kGathered);
     grow(slot.staging, sizes.staging, MemoryItem::kGathered);
   }
-  for (ReduceSlot& slot : reductions_) {
-    grow(slot.gradient, sizes.gradient, MemoryItem::kCommunication);
-    grow(slot.shard, sizes.gradient_shard, MemoryItem::kCommunication);
-  }
+  grow(reduction_.gradient, sizes.gradient, MemoryItem::kCommunication);
+  sum_bytes_ = std::max(sum_bytes_, sizes.gradient_shard);
 }
 
 int64_t GatherBuffers::bytes() const {
   int64_t bytes = 0;
   const auto add = [&bytes](const at::Tensor& buffer) { bytes += buffer.defined() ? buffer.numel() : 0; };
   for (const GatherSlot& slot : gathers_) add(slot.gathered), add(slot.staging);
-  for (const ReduceSlot& slot : reductions_) add(slot.gradient), add(slot.shard);
+  add(reduction_.gradient), add(reduction_.shard);
   return bytes;
 }
 
@@ -132,34 +130,60 @@ void GatherBuffers::give_back() {
   if (!in_phase_) gathers_[current_].holds = {};
 }
 
+at::Tensor GatherBuffers::lend(int64_t bytes) {
+  GatherSlot& slot = gathers_[current_];
+  const bool is_free = !is_taken_ && !in_phase_ && slot.gathered.defined() && slot.gathered.numel() >= bytes;
+  if (!is_free) return {};
+  slot.holds = {};
+  is_taken_ = true;
+  return slot.gathered.narrow(0, 0, bytes);
+}
+
 GatherBuffers::ReduceSlot& GatherBuffers::next_reduction() {
-  ReduceSlot& slot = reductions_[next_reduction_];
-  next_reduction_ = 1 - next_reduction_;
-  finish(slot);
-  for (comm::Work& work : std::exchange(slot.works, {})) work.wait();  // of a network that is gone
-  return slot;
+  finish_reductions();
+  for (comm::Work& work : std::exchange(reduction_.works, {})) work.wait();  // of a network that is gone
+  return reduction_;
 }
 
-void GatherBuffers::finish(ReduceSlot& slot) {
-  if (!slot.holds.network) return;
-  ShardedNetwork& network = *std::exchange(slot.holds.network, nullptr);
-  network.wait_for(slot.works, &ShardedNetwork::ExposedTime::reduce_s);
-  network.add_reduced(slot.holds.unit, slot.shard);
+const at::Tensor& GatherBuffers::sum_buffer(ReduceSlot& slot) {
+  if (!slot.shard.defined() || slot.shard.numel() < sum_bytes_) {
+    const MemoryTag tag(MemoryItem::kCommunication);
+    slot.shard = at::empty({sum_bytes_}, at::TensorOptions(at::kByte).device(device_));
+  }
+  return slot.shard;
 }
 
-// In the order in which they were started.
+void GatherBuffers::add_cast(const at::Tensor& target, const at::Tensor& values) {
+  constexpr int64_t kPiece = 1 << 14;  // stays in the cache
+  if (device_ != at::kCPU || target.scalar_type() == values.scalar_type()) {
+    at::Tensor(target).add_(values);
+    return;
+  }
+  if (!cast_.defined()) {
+    const MemoryTag tag(MemoryItem::kCommunication);
+    cast_ = at::empty({kPiece}, target.options());
+  }
+  const at::Tensor to = target.view({-1}), from = values.reshape({-1});
+  for (int64_t at = 0; at < to.numel(); at += kPiece) {
+    const int64_t count = std::min(kPiece, to.numel() - at);
+    const at::Tensor piece = cast_.narrow(0, 0, count);
+    piece.copy_(from.narrow(0, at, count));
+    to.narrow(0, at, count).add_(piece);
+  }
+}
+
 void GatherBuffers::finish_reductions() {
-  finish(reductions_[next_reduction_]);
-  finish(reductions_[1 - next_reduction_]);
+  if (!reduction_.holds.network) return;
+  ShardedNetwork& network = *std::exchange(reduction_.holds.network, nullptr);
+  network.wait_for(reduction_.works, &ShardedNetwork::ExposedTime::reduce_s);
+  if (reduction_.adds) network.add_reduced(reduction_.holds.unit, reduction_.shard);
 }
 
 void GatherBuffers::forget(const ShardedNetwork* network) {
   for (GatherSlot& slot : gathers_) {
     if (slot.holds.network == network) slot.holds = {};
   }
-  for (ReduceSlot& slot : reductions_) {
-    if (slot.holds.network == network) slot.holds = {};
-  }
+  if (reduction_.holds.network == network) reduction_.holds = {};
   std::erase_if(recorded_, [&](const auto& phase) {
     return std::ranges::any_of(phase.second, [&](const UnitId& id) { return id.network == network; });
   });

@@ -23,8 +23,9 @@ struct UnitId {
 /// Buffers that all networks of a rank share, and the order in which their units are gathered.
 ///
 /// One unit is in use at a time, while the next one is on its way into the other of two buffers (or is still
-/// there: where a backward pass begins); gradients of two units may be on their way out. Buffers grow to the
-/// largest unit that is registered and stay, so that the steady state allocates nothing.
+/// there: where a backward pass begins); the gradients of a unit are on their way out while the next one is
+/// recomputed. Buffers grow to the largest unit that is registered and stay, so that the steady state
+/// allocates nothing.
 ///
 /// Within a phase (begin_phase .. end_phase) the same units are gathered in the same order every time: the
 /// first pass records it, later ones gather ahead by it, from one network into the next. Every other order is
@@ -34,14 +35,14 @@ class GatherBuffers {
  public:
   /// Bytes that a network's largest unit needs.
   struct Sizes {
-    int64_t gathered = 0;  ///< whole unit in the types of compute, or in full precision
-    int64_t staging = 0;   ///< shard of a unit on its way to another type
-    int64_t gradient = 0;  ///< whole unit, input of the reduction
-    int64_t gradient_shard = 0;
+    int64_t gathered = 0;        ///< whole unit in the types of compute, or in full precision
+    int64_t staging = 0;         ///< shard of a unit on its way to another type
+    int64_t gradient = 0;        ///< whole unit, input of the reduction
+    int64_t gradient_shard = 0;  ///< sums that are added to others; taken when there first are any
 
     void grow(const Sizes& other);  ///< to the larger of each
-    /// Of all buffers: there are two of each.
-    int64_t bytes() const { return 2 * (gathered + staging + gradient + gradient_shard); }
+    /// Of what is there from the start: two of each for gathers, one for reductions.
+    int64_t bytes() const { return 2 * (gathered + staging) + gradient; }
   };
   /// `device`: where they are, and where the networks that use them keep their shards.
   explicit GatherBuffers(at::Device device = at::kCPU) : device_(device) {}
@@ -69,6 +70,7 @@ class GatherBuffers {
 
  private:
   friend class ShardedNetwork;
+  friend class GradientSink;
 
   struct GatherSlot {
     at::Tensor gathered, staging;  // bytes
@@ -79,13 +81,19 @@ class GatherBuffers {
   struct ReduceSlot {
     at::Tensor gradient, shard;  // bytes
     UnitId holds;
+    bool adds = false;  // the sums are in `shard`, to be added to the unit's; else they are where they belong
     std::vector<comm::Work> works;
   };
 
   // Called by ShardedNetwork.
   const std::vector<at::Tensor>& take(UnitId wanted);
   void give_back();
+  // Bytes for a gather out of turn, to be given back; undefined within a phase, or where there are too few.
+  at::Tensor lend(int64_t bytes);
   ReduceSlot& next_reduction();
+  const at::Tensor& sum_buffer(ReduceSlot& slot);
+  // target += values of another type. On a CPU ATen would take memory for all of them in the target's type.
+  void add_cast(const at::Tensor& target, const at::Tensor& values);
   void forget(const ShardedNetwork* network);
   // Counts passes; what is kept from another pass is out of date.
   int64_t pass() const { return in_phase_ ? pass_ : -1; }
@@ -95,13 +103,13 @@ class GatherBuffers {
   void start(UnitId id, GatherSlot& slot);
   void gather_ahead();
   void drop_ahead();
-  void finish(ReduceSlot& slot);
 
   at::Device device_;
   std::array<GatherSlot, 2> gathers_;
-  std::array<ReduceSlot, 2> reductions_;
-  int current_ = 0;  // of gathers_: the one that was taken last
-  int next_reduction_ = 0;
+  ReduceSlot reduction_;
+  at::Tensor cast_;        // of add_cast
+  int64_t sum_bytes_ = 0;  // of the largest unit, for sum_buffer
+  int current_ = 0;        // of gathers_: the one that was taken last
   bool is_taken_ = false;
 
   std::map<std::string, std::vector<UnitId>> recorded_;
@@ -114,7 +122,7 @@ class GatherBuffers {
 };
 
 /// Memory for the gradient shards of networks that are never updated together: the one that comes first needs
-/// the most. Gradients are zero whenever another network takes its turn.
+/// the most. Between two networks' turns the content is nobody's (UnitShard::has_gradient).
 class GradientArena {
  public:
   explicit GradientArena(at::Device device = at::kCPU) : device_(device) {}

@@ -50,6 +50,7 @@ void initialise(ShardedNetwork& network, uint64_t seed) {
       shard.place(segment, network.layout(unit)).copy_(values);
     }
   }
+  network.publish();
 }
 
 int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
@@ -82,6 +83,7 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
                                                          segment->slice.elements()));
     }
   }
+  target.publish();
   return missing;
 }
 
@@ -92,6 +94,7 @@ void fill_slices(ShardedNetwork& network, const std::function<void(const Slice&,
       fill(segment.slice, shard.place(segment, network.layout(unit)));
     }
   }
+  network.publish();
 }
 
 }  // namespace tmd::sharding

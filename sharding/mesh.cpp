@@ -32,7 +32,8 @@ void check_split(const MeshShape& shape, const SplitLimits& limits) {
 }  // namespace
 
 std::string MeshShape::to_string() const {
-  return fmt::format("replicate {} x shard {} x sequence {} x tensor {}", replicate, shard, sequence, tensor);
+  return fmt::format("replicate {} x shard {} x sequence {} x tensor {}{}", replicate, shard, sequence,
+                     tensor, two_level ? ", two levels" : "");
 }
 
 MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, const SplitLimits& limits) {

@@ -15,13 +15,18 @@ struct MeshShape {
   int64_t shard = 0;      ///< ranks that a copy is cut over; 0 = all that are left
   int64_t sequence = 1;   ///< Ulysses degree
   int64_t tensor = 1;     ///< tensor-parallel degree
+  /// Masters, moments and averages are cut over the replicas too: weights over the inner group, the optimizer
+  /// over all ranks.
+  bool two_level = false;
 
   int64_t ranks() const { return replicate * shard * sequence * tensor; }
   /// Over how many ranks the parameters of a resolved mesh are cut.
   ShardExtents extents() const {
-    return {.shards = static_cast<int>(shard * sequence), .tensor = static_cast<int>(tensor)};
+    return {.shards = static_cast<int>(shard * sequence),
+            .tensor = static_cast<int>(tensor),
+            .pieces = two_level ? static_cast<int>(replicate) : 1};
   }
-  /// "replicate 1 x shard 4 x sequence 1 x tensor 1"
+  /// "replicate 1 x shard 4 x sequence 1 x tensor 1", and ", two levels" when it has them.
   std::string to_string() const;
   bool operator==(const MeshShape&) const = default;
 };

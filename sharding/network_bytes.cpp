@@ -22,7 +22,10 @@ NetworkBytes network_bytes(const std::vector<UnitSpec>& units, ShardExtents exte
       gathered += part.elements * (part.wide ? wide : narrow);
       own += part.shard_elements * (part.wide ? wide : narrow);
     }
-    bytes.kept += trainable ? 2 * layout.shard_elements() * wide : own;
+    const bool has_pieces = trainable && extents.pieces > 1;
+    if (trainable) bytes.kept += (layout.shard_elements() + layout.piece_elements()) * wide;
+    if (has_pieces) bytes.kept += layout.piece_elements() * wide;
+    if (has_pieces || !trainable) bytes.kept += own;
     bytes.largest_unit = std::max(bytes.largest_unit, gathered);
     buffers.grow(buffer_sizes(layout, type, trainable, communicates));
   }

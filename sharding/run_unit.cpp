@@ -1,12 +1,14 @@
 #include "sharding/run_unit.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include "sharding/gradient_sink.h"
 #include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
@@ -15,6 +17,22 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// Where the gradients of a pass go while it runs; null before and after it.
+struct SinkOfPass : torch::CustomClassHolder {
+  GradientSink* sink = nullptr;
+};
+using SinkPtr = c10::intrusive_ptr<SinkOfPass>;
+
+// Takes a parameter's gradient away as soon as it is complete. What stays in its place with the engine is one
+// zero that is as many: a hook may not return less.
+void take_gradient(const at::Tensor& param, int index, const SinkPtr& pass) {
+  const at::Tensor stand_in = at::zeros({}, param.options().requires_grad(false)).expand(param.sizes());
+  param.register_hook([index, pass, stand_in](const at::Tensor& gradient) {
+    pass->sink->put(index, gradient);
+    return stand_in;
+  });
+}
+
 // What the backward pass needs besides the inputs; travels in the autograd context.
 struct UnitCall : torch::CustomClassHolder {
   ShardedNetwork* network = nullptr;
@@ -22,6 +40,7 @@ struct UnitCall : torch::CustomClassHolder {
   bool weight_gradients = false;
   UnitFunction function;
   std::vector<bool> input_wants_gradient;
+  SinkPtr sink = c10::make_intrusive<SinkOfPass>();
   bool has_graph = false;           // a backward pass may come
   Tensors inputs, params, outputs;  // of the graph that a kept unit holds until then
 
@@ -40,21 +59,19 @@ Tensors detached(const Tensors& tensors, const std::vector<bool>& wants_gradient
   return result;
 }
 
-struct Gradients {
-  Tensors inputs;   // gradients of the inputs, undefined where none is wanted
-  Tensors weights;  // gradients of the parameters, empty for frozen networks
-};
-
 // The unit's own graph, from leaves that are detached from all others.
 void build_graph(UnitCall& call, const Tensors& inputs, const Tensors& params) {
   const at::AutoGradMode enable_graph(true);
   call.inputs = detached(inputs, call.input_wants_gradient);
   call.params = detached(params, std::vector<bool>(params.size(), call.weight_gradients));
+  for (size_t i = 0; call.weight_gradients && i < params.size(); ++i)
+    take_gradient(call.params[i], static_cast<int>(i), call.sink);
   call.outputs = call.function(call.params, call.inputs);
 }
 
-// Ends the unit's own graph.
-Gradients differentiate(UnitCall& call, const variable_list& output_grads) {
+// Ends the unit's own graph. Gradients of the inputs, undefined where none is wanted; those of the parameters
+// go to the sink.
+Tensors differentiate(UnitCall& call, const variable_list& output_grads) {
   const Tensors inputs = std::exchange(call.inputs, {}), params = std::exchange(call.params, {}),
                 outputs = std::exchange(call.outputs, {});
   Tensors roots, root_grads, wanted;
@@ -67,20 +84,18 @@ Gradients differentiate(UnitCall& call, const variable_list& output_grads) {
     if (call.input_wants_gradient[i]) wanted.push_back(inputs[i]);
   }
   if (call.weight_gradients) wanted.insert(wanted.end(), params.begin(), params.end());
-  Gradients result;
-  result.inputs.resize(call.input_wants_gradient.size());
+  Tensors result(call.input_wants_gradient.size());
   if (roots.empty()) return result;  // a unit that this rank leaves to others
   const Tensors grads = torch::autograd::grad(roots, wanted, root_grads, /*retain_graph=*/std::nullopt,
                                               /*create_graph=*/false, /*allow_unused=*/true);
   auto next = grads.begin();
-  for (size_t i = 0; i < result.inputs.size(); ++i) {
-    if (call.input_wants_gradient[i]) result.inputs[i] = *next++;
+  for (size_t i = 0; i < result.size(); ++i) {
+    if (call.input_wants_gradient[i]) result[i] = *next++;
   }
-  result.weights.assign(next, grads.end());
   return result;
 }
 
-Gradients gradients_of(UnitCall& call, AutogradContext& context, const variable_list& output_grads) {
+Tensors gradients_of(UnitCall& call, AutogradContext& context, const variable_list& output_grads) {
   const MemoryTag tag(MemoryItem::kTemporaries);
   if (!call.outputs.empty()) return differentiate(call, output_grads);
   const ShardedNetwork::Gathered gathered = call.network->gather(call.unit);
@@ -115,10 +130,13 @@ class RunUnit : public torch::autograd::Function<RunUnit> {
   static variable_list backward(AutogradContext* context, const variable_list& output_grads) {
     const auto call = c10::static_intrusive_pointer_cast<UnitCall>(context->saved_data["call"].toCapsule());
     const MemoryPlace place(call->network->name(), call->name(), /*backward=*/true);
-    const Gradients grads = gradients_of(*call, *context, output_grads);
-    if (call->weight_gradients) call->network->reduce(call->unit, grads.weights);
+    std::optional<GradientSink> sink;
+    if (call->weight_gradients) call->sink->sink = &sink.emplace(*call->network, call->unit);
+    const Tensors grads = gradients_of(*call, *context, output_grads);
+    call->sink->sink = nullptr;
+    if (sink) sink->finish();
     variable_list result = {at::Tensor(), at::Tensor()};  // the call, the anchor
-    result.insert(result.end(), grads.inputs.begin(), grads.inputs.end());
+    result.insert(result.end(), grads.begin(), grads.end());
     return result;
   }
 };

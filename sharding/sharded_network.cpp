@@ -39,7 +39,7 @@ void zero_padding(UnitShard& shard, const FlatLayout& layout) {
     zero_range(shard, layout, end, segment.shard_offset);
     end = segment.shard_offset + segment.slice.elements();
   }
-  zero_range(shard, layout, end, layout.shard_elements());
+  zero_range(shard, layout, end, shard.master.defined() ? shard.master.numel() : layout.shard_elements());
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ at::Tensor UnitShard::place(const ShardSegment& segment, const FlatLayout& layou
 GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout, at::ScalarType type, bool trainable,
                                   bool communicates) {
   const at::ScalarType wide_type = type == at::kBFloat16 ? at::kFloat : type;
-  const bool casts = trainable && type != wide_type;
+  const bool casts = trainable && type != wide_type && layout.extents().pieces == 1;
   GatherBuffers::Sizes sizes;
   for (const FlatPart& part : layout.parts()) {
     const auto bytes = static_cast<int64_t>(at::elementSize(part.wide ? at::kFloat : type));
@@ -77,39 +77,54 @@ ShardedNetwork::ShardedNetwork(std::string name, std::vector<UnitSpec> units, co
       type_(type),
       trainable_(trainable),
       buffers_(buffers) {
-  for (const UnitSpec& unit : specs_) add_unit(unit);
+  GatherBuffers::Sizes sizes;
+  for (const UnitSpec& unit : specs_) {
+    layouts_.emplace_back(unit, mesh_.extents(), /*separate_wide=*/type_ != wide_type());
+    sizes.grow(buffer_sizes(layouts_.back()));
+  }
+  buffers_.reserve(sizes);  // at once: what a buffer grows out of would leave a hole
+  for (int unit = 0; unit < this->units(); ++unit) add_shard(unit);
   if (trainable_) allocate_gradients(arena);
 }
 
-void ShardedNetwork::add_unit(const UnitSpec& unit) {
+void ShardedNetwork::add_shard(int unit) {
   const bool casts = type_ != wide_type();
-  const FlatLayout& layout = layouts_.emplace_back(unit, mesh_.extents(), casts);
+  const FlatLayout& layout = layouts_[unit];
   UnitShard& shard = shards_.emplace_back();
-  shard.segments = layout.segments(unit, mesh_.copy_group().rank());
+  const int rank = mesh_.copy_group().rank();
+  shard.segments = has_pieces() ? layout.piece_segments(specs_[unit], rank, mesh_.replicate_group().rank())
+                                : layout.segments(specs_[unit], rank);
   const MemoryTag tag(MemoryItem::kWeights);
   const at::TensorOptions wide = at::TensorOptions(wide_type()).device(device());
-  if (trainable_ || !casts) shard.master = at::empty({layout.shard_elements()}, wide);
-  if (!casts) {
-    shard.parts = split(shard.master, static_cast<int>(shards_.size()) - 1);
-  } else if (!trainable_) {
+  const int64_t kept = has_pieces() ? layout.piece_elements() : layout.shard_elements();
+  if (trainable_ || !casts) shard.master = at::empty({kept}, wide);
+  if (!casts && !has_pieces()) {
+    shard.parts = split(shard.master, unit);
+  } else if (!trainable_ || has_pieces()) {
     for (const FlatPart& part : layout.parts()) {
       shard.parts.push_back(at::empty({part.shard_elements}, wide.dtype(part_type(part))));
     }
   }
   zero_padding(shard, layout);
-  buffers_.reserve(buffer_sizes(layout));
 }
 
 void ShardedNetwork::allocate_gradients(GradientArena* arena) {
   int64_t elements = 0;
-  for (const FlatLayout& layout : layouts_) elements += layout.shard_elements();
+  for (const FlatLayout& layout : layouts_) {
+    elements += layout.shard_elements() + (has_pieces() ? layout.piece_elements() : 0);
+  }
   const MemoryTag tag(MemoryItem::kGradients);
   at::Tensor rest = arena ? arena->get(elements, wide_type())
                           : at::zeros({elements}, at::TensorOptions(wide_type()).device(device()));
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    const int64_t count = layouts_[i].shard_elements();
-    shards_[i].gradient = rest.narrow(0, 0, count);
+  const auto next = [&rest](int64_t count) {
+    at::Tensor first = rest.narrow(0, 0, count);
     rest = rest.narrow(0, count, rest.numel() - count);
+    return first;
+  };
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    UnitShard& shard = shards_[i];
+    shard.gradient = next(layouts_[i].shard_elements());
+    shard.piece_gradient = has_pieces() ? next(layouts_[i].piece_elements()) : shard.gradient;
   }
 }
 
@@ -216,50 +231,78 @@ const std::vector<at::Tensor>& ShardedNetwork::kept_parts(int unit) {
   return kept.parts;
 }
 
-std::vector<at::Tensor> ShardedNetwork::gather_whole(const std::vector<at::Tensor>& shards, int unit) {
-  if (!communicates()) return shards;
+// Any shards of a unit, in the buffers if they are free and large enough.
+ShardedNetwork::Gathered ShardedNetwork::gather_whole(const std::vector<at::Tensor>& shards, int unit) {
+  if (!communicates()) return Gathered(nullptr, views(shards, unit));
   int64_t bytes = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
     bytes += layouts_[unit].parts()[i].elements * static_cast<int64_t>(shards[i].element_size());
   }
   std::vector<at::Tensor> parts;
   std::vector<comm::Work> works;
-  start_gather_of(shards, unit, at::empty({bytes}, at::TensorOptions(at::kByte).device(device())), parts,
-                  works);
+  const at::Tensor lent = buffers_.lend(bytes);
+  start_gather_of(shards, unit,
+                  lent.defined() ? lent : at::empty({bytes}, at::TensorOptions(at::kByte).device(device())),
+                  parts, works);
   wait_for(works, &ExposedTime::gather_s);
-  return parts;
+  return Gathered(lent.defined() ? this : nullptr, views(parts, unit));
+}
+
+// The shard of each part out of what the replicas hold of it.
+std::vector<at::Tensor> ShardedNetwork::whole_shards(const at::Tensor& pieces, int unit) {
+  if (!has_pieces()) return split(pieces, unit);
+  std::vector<at::Tensor> shards;
+  std::vector<comm::Work> works;
+  for (const FlatPart& part : layouts_[unit].parts()) {
+    const at::Tensor piece = pieces.narrow(0, part.piece_begin, part.piece_elements);
+    shards.push_back(at::empty({part.shard_elements}, pieces.options()));
+    works.push_back(mesh_.replicate_group().all_gather(piece, shards.back()));
+  }
+  wait_for(works, &ExposedTime::gather_s);
+  return shards;
+}
+
+void ShardedNetwork::publish() {
+  if (!has_pieces()) return;
+  const at::NoGradGuard no_grad;
+  comm::Communicator& replicas = mesh_.replicate_group();
+  std::vector<comm::Work> works;
+  for (int unit = 0; unit < units(); ++unit) {
+    const UnitShard& shard = shards_[unit];
+    for (size_t i = 0; i < shard.parts.size(); ++i) {
+      const FlatPart& part = layouts_[unit].parts()[i];
+      at::Tensor own = shard.parts[i].narrow(0, replicas.rank() * part.piece_elements, part.piece_elements);
+      own.copy_(shard.master.narrow(0, part.piece_begin, part.piece_elements));
+      works.push_back(replicas.all_gather(own, shard.parts[i]));
+    }
+  }
+  wait_for(works, &ExposedTime::gather_s);
 }
 
 ShardedNetwork::Gathered ShardedNetwork::gather_master(int unit) {
   const at::NoGradGuard no_grad;
   const UnitShard& own = shards_[unit];
-  return Gathered(
-      nullptr, views(gather_whole(own.master.defined() ? split(own.master, unit) : own.parts, unit), unit));
+  return gather_whole(own.master.defined() ? whole_shards(own.master, unit) : own.parts, unit);
 }
 
-void ShardedNetwork::reduce(int unit, const std::vector<at::Tensor>& gradients) {
-  ensure(trainable_, "gradients of a frozen network are never reduced");
-  const at::NoGradGuard no_grad;
+// The flat input of a unit's reduction, part by part.
+std::vector<at::Tensor> ShardedNetwork::flat_gradient(int unit, const at::Tensor& bytes) const {
   const FlatLayout& layout = layouts_[unit];
-  if (!communicates()) {
-    const std::vector<at::Tensor> targets = views(split(shards_[unit].gradient, unit), unit);
-    for (size_t i = 0; i < gradients.size(); ++i) {
-      if (gradients[i].defined()) at::Tensor(targets[i]).add_(gradients[i]);
-    }
-    return;
-  }
-  GatherBuffers::ReduceSlot& slot = buffers_.next_reduction();
-  const at::Tensor whole = typed(slot.gradient, 0, layout.elements(), wide_type());
+  const at::Tensor whole = typed(bytes, 0, layout.elements(), wide_type());
   std::vector<at::Tensor> flat;
   for (const FlatPart& part : layout.parts()) flat.push_back(whole.narrow(0, part.begin, part.elements));
-  const std::vector<at::Tensor> targets = views(flat, unit);
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const bool is_given = i < gradients.size() && gradients[i].defined();
-    is_given ? at::Tensor(targets[i]).copy_(gradients[i]) : at::Tensor(targets[i]).zero_();
-  }
-  for (const auto& [begin, count] : layout.padding()) whole.narrow(0, begin, count).zero_();
-  const std::vector<at::Tensor> sums =
-      split(typed(slot.shard, 0, layout.shard_elements(), wide_type()), unit);
+  return flat;
+}
+
+// The first sum since zero_gradients needs no other memory; later ones are added from the slot.
+void ShardedNetwork::start_reduction(int unit, const std::vector<at::Tensor>& flat,
+                                     GatherBuffers::ReduceSlot& slot) {
+  const FlatLayout& layout = layouts_[unit];
+  UnitShard& shard = shards_[unit];
+  slot.adds = std::exchange(shard.has_gradient, true);
+  const std::vector<at::Tensor> sums = split(
+      slot.adds ? typed(buffers_.sum_buffer(slot), 0, layout.shard_elements(), wide_type()) : shard.gradient,
+      unit);
   for (size_t i = 0; i < flat.size(); ++i) {
     slot.works.push_back(group_of(layout.parts()[i]).reduce_scatter(flat[i], sums[i], comm::ReduceOp::kSum));
   }
@@ -271,18 +314,36 @@ void ShardedNetwork::add_reduced(int unit, const at::Tensor& sum_bytes) {
   shards_[unit].gradient.add_(typed(sum_bytes, 0, layouts_[unit].shard_elements(), wide_type()));
 }
 
-void ShardedNetwork::reduce_over_replicas() {
+void ShardedNetwork::settle_gradients() {
   buffers_.finish_reductions();
+  for (UnitShard& shard : shards_) {
+    if (!std::exchange(shard.has_gradient, true)) shard.gradient.zero_();
+  }
+}
+
+void ShardedNetwork::reduce_over_replicas() {
+  settle_gradients();
   comm::Communicator& group = mesh_.replicate_group();
   if (group.size() == 1) return;
   std::vector<comm::Work> works;
-  for (UnitShard& shard : shards_) works.push_back(group.all_reduce(shard.gradient, comm::ReduceOp::kSum));
+  for (int unit = 0; unit < units(); ++unit) {
+    UnitShard& shard = shards_[unit];
+    if (!has_pieces()) {
+      works.push_back(group.all_reduce(shard.gradient, comm::ReduceOp::kSum));
+      continue;
+    }
+    for (const FlatPart& part : layouts_[unit].parts()) {
+      works.push_back(group.reduce_scatter(
+          shard.gradient.narrow(0, part.shard_begin, part.shard_elements),
+          shard.piece_gradient.narrow(0, part.piece_begin, part.piece_elements), comm::ReduceOp::kSum));
+    }
+  }
   wait_for(works, &ExposedTime::reduce_s);
 }
 
 void ShardedNetwork::zero_gradients() {
   buffers_.finish_reductions();
-  for (UnitShard& shard : shards_) shard.gradient.zero_();
+  for (UnitShard& shard : shards_) shard.has_gradient = false;
 }
 
 at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
@@ -291,9 +352,9 @@ at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
       if (specs_[unit].params[i].name != name) continue;
       const at::NoGradGuard no_grad;
       const UnitShard& own = shards_[unit];
-      const at::Tensor& shard = gradient ? own.gradient : own.master;
-      const auto parts = gather_whole(shard.defined() ? split(shard, unit) : own.parts, unit);
-      return whole_parameter(unit, static_cast<int>(i), views(parts, unit)[i]).clone();
+      const at::Tensor& pieces = gradient ? own.piece_gradient : own.master;
+      const Gathered gathered = gather_whole(pieces.defined() ? whole_shards(pieces, unit) : own.parts, unit);
+      return whole_parameter(unit, static_cast<int>(i), gathered.params[i]).clone();
     }
   }
   throw Error(ErrorKind::kInternal, name_ + " has no parameter " + name);
@@ -314,17 +375,18 @@ at::Tensor ShardedNetwork::full_parameter(const std::string& name) { return full
 
 at::Tensor ShardedNetwork::full_gradient(const std::string& name) {
   ensure(trainable_, "a frozen network has no gradients");
-  buffers_.finish_reductions();
+  settle_gradients();
   return full_of(name, true);
 }
 
 std::vector<at::Tensor> ShardedNetwork::full_gradients(int unit) {
   ensure(trainable_, "a frozen network has no gradients");
-  buffers_.finish_reductions();
+  settle_gradients();
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients = views(gather_whole(split(shards_[unit].gradient, unit), unit), unit);
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    gradients[i] = whole_parameter(unit, static_cast<int>(i), gradients[i]).clone();
+  const Gathered gathered = gather_whole(whole_shards(shards_[unit].piece_gradient, unit), unit);
+  std::vector<at::Tensor> gradients;
+  for (size_t i = 0; i < gathered.params.size(); ++i) {
+    gradients.push_back(whole_parameter(unit, static_cast<int>(i), gathered.params[i]).clone());
   }
   return gradients;
 }

@@ -15,12 +15,17 @@ namespace tmd::sharding {
 
 /// State of one unit on this rank.
 struct UnitShard {
-  at::Tensor master;                   ///< [shard_elements], the parameters in full precision; undefined for
-                                       ///< frozen networks in bfloat16
-  at::Tensor gradient;                 ///< [shard_elements], summed over the group; undefined if frozen
-  std::vector<at::Tensor> parts;       ///< the shard of each part as it is gathered: views of `master`, or
-                                       ///< all there is; empty where `master` is cast on the way
-  std::vector<ShardSegment> segments;  ///< what lies where
+  at::Tensor master;              ///< the parameters in full precision; undefined for frozen networks in
+                                  ///< bfloat16. [shard_elements], or [piece_elements] if trained on two
+                                  ///< levels
+  at::Tensor gradient;            ///< [shard_elements], summed over the group; undefined if frozen
+  bool has_gradient = false;      ///< else the content of `gradient` is nobody's and counts as zero
+  at::Tensor piece_gradient;      ///< as `master`, what the optimizer takes: `gradient` itself, or this
+                                  ///< rank's piece of its sum over the replicas
+  std::vector<at::Tensor> parts;  ///< the shard of each part as it is gathered: views of `master`, or
+                                  ///< what publish() fills, or all there is; empty where `master` is cast
+                                  ///< on the way
+  std::vector<ShardSegment> segments;  ///< what lies where in `master`, or in the parts if there is none
 
   /// The place of a segment of this unit: a view of [slice.elements()] in the type that is kept.
   at::Tensor place(const ShardSegment& segment, const FlatLayout& layout) const;
@@ -39,7 +44,11 @@ GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout, at::ScalarType type,
 ///
 /// In bfloat16, parameters whose spec says `wide` stay in float32; a trainable network keeps all of them, and
 /// their gradients, in float32 and casts what it gathers; a frozen one keeps what it computes with.
-/// Thread: one at a time, also for several networks on the same buffers or mesh.
+///
+/// On a mesh of two levels a trained network keeps a shard of the parameters in the types of compute, which
+/// is gathered within the copy group, and of the masters, and of all that the optimizer keeps, one piece of
+/// that shard. Whoever writes to masters calls publish(). Thread: one at a time, also for several networks on
+/// the same buffers or mesh.
 class ShardedNetwork {
  public:
   /// `trainable`: whether gradient shards are kept. `type`: of compute: float32, float64 or bfloat16.
@@ -67,6 +76,12 @@ class ShardedNetwork {
   const UnitShard& shard(int unit) const { return shards_[unit]; }
   /// Index of the unit called `name`. Throws kInternal when there is none.
   int unit(const std::string& name) const;
+  /// Ranks that together hold the masters, or what is kept in their place, once: all of the mesh if they are
+  /// cut into pieces, else the copy group.
+  comm::Communicator& state_group() const { return has_pieces() ? mesh_.world() : mesh_.copy_group(); }
+  /// Brings the masters' values to the shards that are gathered, where these are not the same memory.
+  /// Collective over: the replicate group, if there are pieces; else nothing happens.
+  void publish();
 
   /// Tensors of a unit's parameters in the order of its spec, each this rank's block of it (block_shape),
   /// valid until this object is destroyed. Writing to them is not allowed.
@@ -95,31 +110,26 @@ class ShardedNetwork {
   void keep_units(int first_unit, int count);
   bool keeps(int unit) const { return !kept_.empty() && kept_[unit].is_kept; }
   /// The same in full precision: masters where there are any. For exports and diagnostics.
+  /// Collective over: the state group.
   Gathered gather_master(int unit);
   /// Whole parameter `param` of a unit out of its `block` (one of Gathered::params), which may be the result.
   /// Collective over: the tensor group, if the parameter has a split dimension.
   at::Tensor whole_parameter(int unit, int param, const at::Tensor& block) const;
 
-  /// Adds the sum of `gradients` to the unit's gradient shard: over the shard group for blocks of parameters
-  /// with a split dimension, over the copy group for those that all tensor ranks share, of which each rank
-  /// gives what its own tokens and blocks contribute. `gradients`: one for each parameter, in order, shaped
-  /// as in Gathered; none or undefined entries count as zero. Throws kInternal unless trainable. The sum may
-  /// be under way when the call returns: the shard has it after the buffers' finish_reductions.
-  /// Collective over: the copy group.
-  void reduce(int unit, const std::vector<at::Tensor>& gradients);
-
-  /// Waits for reductions, then sums the gradient shards over the replicas. Once per step, before clip and
-  /// optimizer; trainable networks only. Collective over: the replicate group.
+  /// Waits for reductions (GradientSink), then sums the gradient shards over the replicas, into pieces if
+  /// there are any. Once per step, before clip and optimizer; trainable networks only. Collective over: the
+  /// replicate group.
   void reduce_over_replicas();
 
-  /// Trainable networks only.
+  /// The next gradients replace these, which cost no pass over memory. Trainable networks only.
   void zero_gradients();
 
   /// Whole tensor of one parameter in its shape and in full precision, a copy, equal on all ranks. For tests
   /// and diagnostics: it gathers a unit. Throws kInternal for an unknown name, or while a Gathered lives.
-  /// Collective over: the copy group.
+  /// Collective over: the state group.
   at::Tensor full_parameter(const std::string& name);
-  /// The same of its gradient, summed over the copy group; trainable networks only.
+  /// The same of its gradient, as reduce_over_replicas has left it (without pieces, before that: summed over
+  /// the copy group); trainable networks only.
   at::Tensor full_gradient(const std::string& name);
   /// The gradients of all parameters of a unit, in order, gathered at once. As full_gradient.
   std::vector<at::Tensor> full_gradients(int unit);
@@ -135,6 +145,7 @@ class ShardedNetwork {
 
  private:
   friend class GatherBuffers;
+  friend class GradientSink;
 
   struct KeptUnit {
     bool is_kept = false;
@@ -147,9 +158,10 @@ class ShardedNetwork {
   GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout) const {
     return sharding::buffer_sizes(layout, type_, trainable_, communicates());
   }
-  void add_unit(const UnitSpec& unit);
+  void add_shard(int unit);
   void allocate_gradients(GradientArena* arena);
   bool communicates() const { return mesh_.copy_group().size() > 1; }
+  bool has_pieces() const { return trainable_ && mesh_.extents().pieces > 1; }
   comm::Communicator& group_of(const FlatPart& part) const {
     return part.split ? mesh_.shard_group() : mesh_.copy_group();
   }
@@ -157,12 +169,16 @@ class ShardedNetwork {
   // Called by the buffers. Leaves the whole parts, or what they will be once `works` are done.
   void start_gather(int unit, const at::Tensor& gathered, const at::Tensor& staging,
                     std::vector<at::Tensor>& parts, std::vector<comm::Work>& works);
+  std::vector<at::Tensor> whole_shards(const at::Tensor& pieces, int unit);
   void start_gather_of(const std::vector<at::Tensor>& shards, int unit, const at::Tensor& gathered,
                        std::vector<at::Tensor>& parts, std::vector<comm::Work>& works);
   void wait_for(std::vector<comm::Work>& works, double ExposedTime::*counter);
+  std::vector<at::Tensor> flat_gradient(int unit, const at::Tensor& bytes) const;
+  void start_reduction(int unit, const std::vector<at::Tensor>& flat, GatherBuffers::ReduceSlot& slot);
   void add_reduced(int unit, const at::Tensor& sum_bytes);
+  void settle_gradients();
   const std::vector<at::Tensor>& kept_parts(int unit);
-  std::vector<at::Tensor> gather_whole(const std::vector<at::Tensor>& shards, int unit);
+  Gathered gather_whole(const std::vector<at::Tensor>& shards, int unit);
   std::vector<at::Tensor> cast_parts(int unit, const at::Tensor& buffer) const;
   std::vector<at::Tensor> split(const at::Tensor& shard, int unit) const;
   at::Tensor full_of(const std::string& name, bool gradient);

@@ -24,6 +24,20 @@ CASES = {  # preset, dtype, ranks, measured iterations, peers
     "tiny-1": ("tiny", "fp32", 1, 5, ("default",)),
     "tiny-4": ("tiny", "fp32", 4, 5, ("default",)),
 }
+# What the engine costs: `tmd bench step` against itself, in turns. Preset, ranks, measured iterations, words; the time that is
+# compared; then the same of what it is compared with.
+COSTS = {
+    "one rank, against bare block functions":
+        (("small", 1, 3, ["--mode", "plain", "--keep_blocks", 1000]), "passes", ("small", 1, 3, ["--mode", "bare"]), "passes"),
+    "two ranks, against steps that communicate nothing":
+        (("small", 2, 2, []), "iteration", ("small", 2, 2, ["--mute"]), "iteration"),
+    "two ranks, two streams of samples, against one rank":
+        (("small", 2, 2, []), "iteration", ("small", 1, 2, []), "iteration"),
+    "two ranks on one sequence, against one rank":
+        (("small", 2, 2, ["--mesh.sequence", 2]), "iteration", ("small", 1, 2, []), "iteration"),
+    "four ranks on two cores, against one rank":
+        (("tiny", 4, 5, []), "iteration", ("tiny", 1, 5, []), "iteration"),
+}
 LOSS_LIMIT = {"fp32": 1e-4, "bf16": 5e-2}
 
 
@@ -40,12 +54,16 @@ def run(command, **more):
     return result.stdout
 
 
-def ours(case, scratch):
-    preset, dtype, ranks, iterations, _ = CASES[case]
+def bench_step(preset, ranks, iterations, words, scratch):
     file = scratch / "tmd.json"
     run(["mpirun", "--oversubscribe", "--bind-to", "none", "-n", ranks, TMD, "bench", "step", "--preset", preset,
-         "--dtype", dtype, "--iterations", iterations, "--json", file])
-    result = json.loads(file.read_text())
+         "--iterations", iterations, *words, "--json", file])
+    return json.loads(file.read_text())
+
+
+def ours(case, scratch):
+    preset, dtype, ranks, iterations, _ = CASES[case]
+    result = bench_step(preset, ranks, iterations, ["--dtype", dtype], scratch)
     return {"iteration": result["iteration_s"], "steps": result["step_s"], "memory_mib": result["peak_added_mib"],
             "ready_s": result["ready_s"], "losses": result["losses"], "exposed": result["exposed_s"],
             "flops": result["forward_flops_per_sample"]}
@@ -104,6 +122,32 @@ def measure(case, repeats, scratch):
             **{name: merged(r) for name, r in runs.items()}}
 
 
+def measure_cost(name, repeats, scratch):
+    """Seconds of the two sides, in turns: the fastest of all iterations, and the median of the runs' medians."""
+    sides = {"with": COSTS[name][:2], "without": COSTS[name][2:]}
+    runs = {side: [] for side in sides}
+    for repeat in range(repeats):
+        for side, (job, what) in sides.items():
+            result = bench_step(*job, scratch)
+            runs[side].append(result["iteration_s"] if what == "iteration" else result["step_s"][what])
+        print(f"  {name}, repeat {repeat + 1} of {repeats}: " +
+              ", ".join(f"{side} {r[-1]['min']:.3f} s" for side, r in runs.items()), flush=True)
+    result = {"case": name}
+    for side, times in runs.items():
+        medians = sorted(t["median"] for t in times)
+        result[side] = {"min": min(t["min"] for t in times), "median": medians[len(medians) // 2]}
+    return result
+
+
+def cost_table(results):
+    lines = ["| what | fastest s | median s | against: fastest s | median s | ratio of the fastest | of the medians |", "|---|---|---|---|---|---|---|"]
+    for r in results:
+        a, b = r["with"], r["without"]
+        lines.append(f"| {r['case']} | {a['min']:.3f} | {a['median']:.3f} | {b['min']:.3f} | {b['median']:.3f} | "
+                     f"{a['min'] / b['min']:.3f} | {a['median'] / b['median']:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(results):
     lines = ["| case | loss distance | who | iteration, fastest s | median s | times ours | memory added, MiB | of the default peer's "
              "| ready after s | share of matrix products |", "|---|---|---|---|---|---|---|---|---|---|"]
@@ -123,6 +167,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--costs", action="store_true", help="measure what the engine costs instead: against bare block "
+                        "functions, against steps that communicate nothing, over ranks")
     parser.add_argument("--markdown", type=pathlib.Path, help="also write the table there")
     parser.add_argument("--json", type=pathlib.Path, help="also write all numbers there")
     parser.add_argument("--scratch", type=pathlib.Path, default=pathlib.Path("/tmp"))
@@ -130,8 +176,14 @@ def main():
     unknown = [case for case in args.cases if case not in CASES]
     if unknown or args.repeats < 1:
         parser.error(f"there is no case {unknown[0]}" if unknown else "--repeats is at least 1")
-    results = [measure(case, args.repeats, args.scratch) for case in args.cases or CASES]
-    text = table(results)
+    if args.costs and args.cases:
+        parser.error("--costs takes no cases")
+    if args.costs:
+        results = [measure_cost(name, args.repeats, args.scratch) for name in COSTS]
+        text = cost_table(results)
+    else:
+        results = [measure(case, args.repeats, args.scratch) for case in args.cases or CASES]
+        text = table(results)
     print(text)
     if args.markdown:
         args.markdown.write_text(text)

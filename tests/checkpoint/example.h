@@ -51,7 +51,7 @@ struct Example {
 
   std::vector<PartToLoad> to_load() {
     std::vector<PartToLoad> parts;
-    for (size_t i = 0; i < keys.size(); ++i) parts.push_back({keys[i], "F32", slices[i], bytes[i]});
+    for (size_t i = 0; i < keys.size(); ++i) parts.push_back({keys[i], rank, "F32", slices[i], bytes[i]});
     return parts;
   }
 

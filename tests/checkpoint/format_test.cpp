@@ -33,8 +33,8 @@ TEST(Format, stored_checkpoint_of_version_1_loads) {
   std::array<float, 8> master{};
   std::array<float, 3> moment{};
   std::vector<PartToLoad> parts = {
-      {"student.master", "F32", {{bias, 0}, {rows, 16}}, std::as_writable_bytes(std::span(master))},
-      {"student.moment", "F32", {{bias, 0}}, std::as_writable_bytes(std::span(moment))}};
+      {"student.master", 0, "F32", {{bias, 0}, {rows, 16}}, std::as_writable_bytes(std::span(master))},
+      {"student.moment", 0, "F32", {{bias, 0}}, std::as_writable_bytes(std::span(moment))}};
 
   Description description =
       load(comm, Store(kStored).folder(20), {.replicate = 1, .shard = 1, .sequence = 1, .tensor = 1}, parts);

@@ -116,6 +116,25 @@ def lone_rank_under_an_allocation():
         check("SLURM_NTASKS" in result.stderr + result.stdout, "the allocation is not named")
 
 
+def ranks_that_differ():
+    """One rank of three is started with other settings, with another build, with another verb."""
+    with Workplace() as place:
+        other_build = place.path / "other_build"
+        other_build.write_bytes(TMD.read_bytes() + b"\0")
+        other_build.chmod(0o755)
+        usual = place.command(0, place.path / "run", TEACHER)
+        libraries = {**os.environ, **MPI_ENV}
+        for text, other in (("the configuration differs between ranks: rank 1 disagrees", [*usual, "--teacher.lr=2e-4"]),
+                            ("the program differs between ranks: rank 1 disagrees", [str(other_build), *usual[1:]]),
+                            ("the program differs between ranks: rank 1 disagrees", [str(TMD), "inspect", str(CLIPS)])):
+            command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", "1", *usual, ":", "-n", "1", *other, ":", "-n", "1",
+                       *usual]
+            done = subprocess.run(command, env=libraries, capture_output=True, text=True, timeout=120)
+            output = done.stdout + done.stderr
+            check(done.returncode == 78 and text in output, f"exit code {done.returncode}, '{text}':\n{output[-2500:]}")
+        check(not (place.path / "run").exists(), "a refused start leaves no run folder")
+
+
 def contents(run):
     """Every file of a run but its logs and journals."""
     return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.parent.name not in ("log", "journal")}
@@ -160,6 +179,6 @@ def command_line():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (data_files, models_that_do_not_fit, samples_that_are_broken, configuration,
+    sys.exit(main({f.__name__: f for f in (data_files, models_that_do_not_fit, samples_that_are_broken, configuration, ranks_that_differ,
                                            lone_rank_under_an_allocation, other_experiment, back_to_an_earlier_stage,
                                            command_line)}))

@@ -130,11 +130,12 @@ def too_little_memory():
     """The host refuses an allocation in the middle of an iteration: who asked, for what, and what was planned."""
     wide = ["--run.stages=teacher", "--teacher.iterations=1", "--model.ffn=30000", "--train.global_batch=24"]
     with Workplace() as place:
-        process = place.start(0, place.path / "enough", *wide)
-        peak = peak_address_space(process)
+        process = place.start(0, place.path / "small", *wide, "--model.ffn=48")
+        program = peak_address_space(process)  # with tensors of a few megabytes
         check(process.wait() == 0, process.communicate()[0][-3000:])
+        needed = planned_peak(plan(place.config, "--ranks", 1, "--device", "cpu", f"--data.files={CLIPS}", *wide))
         command = place.command(0, place.path / "short", *wide)
-        limit = peak - 700_000_000
+        limit = int(program + 0.7 * needed)
         result = subprocess.run(command, env={**os.environ, **MPI_ENV}, capture_output=True, text=True, timeout=240,
                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
         output = result.stdout + result.stderr

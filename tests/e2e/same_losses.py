@@ -48,6 +48,7 @@ def axes():
         one = place.path / "one"
         place.run(1, one, *STAGES)
         for ranks, words in ((2, ["--mesh.sequence=2"]), (2, ["--mesh.tensor=2"]),
+                             (4, ["--mesh.replicate=2", "--mesh.two_level=true"]),
                              (4, ["--mesh.sequence=2", "--mesh.shard=2"]), (4, ["--mesh.tensor=2", "--mesh.replicate=2"])):
             run = place.path / "_".join(w.split(".")[1].replace("=", "") for w in words)
             place.run(ranks, run, *STAGES, *words)

@@ -35,16 +35,18 @@ Arguments parse(int argc, char** argv) {
       check(dtype == "f64" || dtype == "f32", ErrorKind::kUsage, "--dtype is f64 or f32, not " + dtype);
       arguments.type = dtype == "f64" ? at::kDouble : at::kFloat;
     } else if (word == "--mesh" && i + 1 < argc) {
-      auto& [replicate, shard, sequence, tensor] = arguments.mesh;
-      const int read = std::sscanf(argv[++i], "%ld,%ld,%ld,%ld", &replicate, &shard, &sequence, &tensor);
+      sharding::MeshShape& mesh = arguments.mesh;
+      const int read = std::sscanf(argv[++i], "%ld,%ld,%ld,%ld", &mesh.replicate, &mesh.shard, &mesh.sequence,
+                                   &mesh.tensor);
       check(read == 4, ErrorKind::kUsage, "--mesh takes four extents, as in 1,2,1,1");
+      mesh.two_level = std::string(argv[i]).ends_with(",two_level");
     } else {
       check(arguments.folder.empty() && word[0] != '-', ErrorKind::kUsage, "unexpected argument " + word);
       arguments.folder = word;
     }
   }
   check(!arguments.folder.empty(), ErrorKind::kUsage,
-        "usage: check_case DIR [--dtype f64|f32] [--mesh R,S,Q,T]");
+        "usage: check_case DIR [--dtype f64|f32] [--mesh R,S,Q,T[,two_level]]");
   return arguments;
 }
 

@@ -14,8 +14,9 @@ foreach(dtype f64 f32)
 endforeach()
 
 # On every mesh of up to 4 ranks that its two heads allow, beyond those above: replicate,shard,sequence,tensor.
-foreach(mesh 2,1,1,1 2,2,1,1 1,1,2,1 1,1,1,2 1,2,2,1 1,2,1,2 2,1,2,1 2,1,1,2)
-  string(REPLACE "," ";" extents ${mesh})
+foreach(mesh 2,1,1,1 2,2,1,1 2,1,1,1,two_level 2,2,1,1,two_level 2,1,1,2,two_level 1,1,2,1 1,1,1,2 1,2,2,1 1,2,1,2 2,1,2,1 2,1,1,2)
+  string(REPLACE ",two_level" "" plain ${mesh})
+  string(REPLACE "," ";" extents ${plain})
   set(ranks 1)
   foreach(extent ${extents})
     math(EXPR ranks "${ranks} * ${extent}")

@@ -104,7 +104,9 @@ RmsNormOptions rms_options(at::ScalarType type) {
 }
 
 Case rms_norm_case() {
-  return {[](const Tensors& in) { return rms_norm(in[0], in[1], rms_options(in[0].scalar_type())); },
+  return {[](const Tensors& in) {
+            return rms_norm({{in[0], in[1]}}, rms_options(in[0].scalar_type()))[0];
+          },
           [](const Tensors& in) { return test::rms_norm(in[0], in[1], kEpsilon, in[0].scalar_type()); },
           rms_inputs};
 }
@@ -180,9 +182,12 @@ TEST(FusedOps, rms_norm_rope_equals_aten) {
     for (const auto& [type, limit] : {std::pair{at::kDouble, 1e-12}, {at::kFloat, 2e-6}}) {
       SCOPED_TRACE(testing::Message() << shape.heads << " heads of " << shape.head_dim);
       const at::Tensor turns = rotations(shape, type);
-      expect_equal([&](const Tensors& in) { return rms_norm_rope(in[0], in[1], turns, rms_options(type)); },
-                   [&](const Tensors& in) { return plain_rms_rope(in[0], in[1], turns, type); },
-                   rms_inputs(shape, type), limit);
+      expect_equal(
+          [&](const Tensors& in) {
+            return rms_norm_rope({{in[0], in[1]}}, turns, rms_options(type))[0];
+          },
+          [&](const Tensors& in) { return plain_rms_rope(in[0], in[1], turns, type); },
+          rms_inputs(shape, type), limit);
     }
   }
 }
@@ -194,7 +199,9 @@ TEST(FusedOps, gradients_are_slopes) {
     expect_slopes(c.fused, c.inputs(shape, at::kDouble));
   }
   expect_slopes(
-      [&](const Tensors& in) { return rms_norm_rope(in[0], in[1], turns, rms_options(at::kDouble)); },
+      [&](const Tensors& in) {
+        return rms_norm_rope({{in[0], in[1]}}, turns, rms_options(at::kDouble))[0];
+      },
       rms_inputs(shape, at::kDouble));
 }
 
@@ -223,10 +230,10 @@ TEST(FusedOps, results_in_bfloat16_are_those_in_float32_rounded) {
 
   EXPECT_TRUE(modulated_norm(in[0], in[1], in[2], kEpsilon, at::kBFloat16)
                   .equal(as_bfloat16(modulated_norm(in[0], in[1], in[2], kEpsilon, at::kFloat))));
-  const at::Tensor norm = rms_norm_rope(narrow, weight, turns, options);
+  const at::Tensor norm = rms_norm_rope({{narrow, weight}}, turns, options)[0];
   EXPECT_EQ(norm.scalar_type(), at::kFloat);
   options.type = at::kBFloat16;
-  EXPECT_TRUE(rms_norm_rope(narrow, weight, turns, options).equal(as_bfloat16(norm)));
+  EXPECT_TRUE(rms_norm_rope({{narrow, weight}}, turns, options)[0].equal(as_bfloat16(norm)));
   EXPECT_TRUE(
       add_gated(narrow, in[0], in[1]).equal(as_bfloat16(add_gated(narrow.to(at::kFloat), in[0], in[1]))));
   EXPECT_TRUE(add_wide(in[0], narrow).equal(in[0] + narrow));
@@ -240,14 +247,14 @@ TEST(FusedOps, rms_norm_rounds_as_a_bfloat16_stream_does) {
   const at::Tensor turns = rotations(shape, at::kFloat);
   const RmsNormOptions options = rms_options(at::kBFloat16);
 
-  const at::Tensor y = rms_norm(x, weight, options);
+  const at::Tensor y = rms_norm({{x, weight}}, options)[0];
 
   const at::Tensor normed =
       x.to(at::kDouble) * at::rsqrt(x.to(at::kDouble).square().mean(-1, true) + kEpsilon);
   const at::Tensor expected = rounded(rounded(normed) * rounded(weight));
   EXPECT_LT((y.to(at::kDouble) != expected).to(at::kDouble).mean().item<double>(), 2e-3) << "ties of float32";
   EXPECT_LT(distance(y, expected), 1e-3);
-  const at::Tensor turned = rms_norm_rope(x, weight, turns, options);
+  const at::Tensor turned = rms_norm_rope({{x, weight}}, turns, options)[0];
   EXPECT_LT(distance(turned, plain_rms_rope(x, weight, turns, at::kBFloat16).to(at::kBFloat16)), 1e-3);
 }
 
@@ -259,9 +266,11 @@ TEST(FusedOps, gradients_in_bfloat16_are_near_those_of_float64) {
     RmsNormOptions options{.epsilon = kEpsilon, .type = at::kBFloat16, .stream = stream};
     const at::Tensor x = random({2, 40, 64}, at::kBFloat16), weight = random({64}, at::kFloat);
     const at::Tensor direction = random(x.sizes(), at::kBFloat16);
-    const Evaluation actual =
-        evaluate([&](const Tensors& in) { return rms_norm_rope(in[0], in[1], turns, options); }, {x, weight},
-                 direction);
+    const Evaluation actual = evaluate(
+        [&](const Tensors& in) {
+          return rms_norm_rope({{in[0], in[1]}}, turns, options)[0];
+        },
+        {x, weight}, direction);
     const Evaluation expected = evaluate(
         [&](const Tensors& in) {
           return plain_rms_rope(in[0], in[1], turns.to(at::kComplexDouble), at::kDouble);
@@ -279,9 +288,11 @@ TEST(FusedOps, rms_norm_of_split_channels_equals_the_whole) {
   const at::Tensor turns = rotations(shape, at::kDouble);
   const Tensors in = rms_inputs(shape, at::kDouble);
   const at::Tensor direction = random(in[0].sizes(), at::kDouble);
-  const Evaluation whole =
-      evaluate([&](const Tensors& v) { return rms_norm_rope(v[0], v[1], turns, rms_options(at::kDouble)); },
-               in, direction);
+  const Evaluation whole = evaluate(
+      [&](const Tensors& v) {
+        return rms_norm_rope({{v[0], v[1]}}, turns, rms_options(at::kDouble))[0];
+      },
+      in, direction);
   const auto half = [](const at::Tensor& x, int64_t i) { return x.narrow(-1, i * 16, 16); };
 
   // The first time through, each half notes its sums; the second time it gets those of both.
@@ -295,9 +306,11 @@ TEST(FusedOps, rms_norm_of_split_channels_equals_the_whole) {
         if (!exchanges) return sums[i].push_back(own.clone());
         own.add_(sums[1 - i][call++]);
       };
-      const Evaluation part =
-          evaluate([&](const Tensors& v) { return rms_norm_rope(v[0], v[1], turns, options); },
-                   {half(in[0], i), half(in[1], i)}, half(direction, i));
+      const Evaluation part = evaluate(
+          [&](const Tensors& v) {
+            return rms_norm_rope({{v[0], v[1]}}, turns, options)[0];
+          },
+          {half(in[0], i), half(in[1], i)}, half(direction, i));
       if (!exchanges) continue;
       EXPECT_EQ(call, 2u) << "once in each pass";
       EXPECT_LT(distance(part.value, half(whole.value, i)), 1e-14);
@@ -305,6 +318,45 @@ TEST(FusedOps, rms_norm_of_split_channels_equals_the_whole) {
         EXPECT_LT(distance(part.gradients[k], half(whole.gradients[k], i)), 1e-14) << k;
     }
   }
+}
+
+// Queries and keys of a cross-attention: what each of them gives is what it gives alone, with one sum over
+// ranks for both in each pass.
+TEST(FusedOps, two_norms_share_their_sums_over_ranks) {
+  const at::Tensor q = random({2, 33, 32}, at::kDouble), k = random({2, 5, 32}, at::kDouble);
+  const at::Tensor of_q = random({32}, at::kDouble), of_k = random({32}, at::kDouble);
+  const at::Tensor q_direction = random(q.sizes(), at::kDouble), k_direction = random(k.sizes(), at::kDouble);
+  RmsNormOptions options = rms_options(at::kDouble);
+  options.full_width = 64;
+  const auto alone = [&](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& direction) {
+    options.sum_over_ranks = [](at::Tensor& own) { own.mul_(2); };  // the other rank has the same numbers
+    return evaluate(
+        [&](const Tensors& in) {
+          return rms_norm({{in[0], in[1]}}, options)[0];
+        },
+        {x, weight}, direction);
+  };
+  const Evaluation expected_q = alone(q, of_q, q_direction), expected_k = alone(k, of_k, k_direction);
+  std::vector<int64_t> sums;
+  options.sum_over_ranks = [&](at::Tensor& own) {
+    sums.push_back(own.numel());
+    own.mul_(2);
+  };
+  const auto leaf = [](const at::Tensor& x) { return x.detach().clone().requires_grad_(true); };
+  const Tensors leaves = {leaf(q), leaf(of_q), leaf(k), leaf(of_k)};
+
+  const Tensors y = rms_norm({{leaves[0], leaves[1]}, {leaves[2], leaves[3]}}, options);
+  const Tensors gradients = torch::autograd::grad({y[0], y[1]}, leaves, {q_direction, k_direction});
+
+  EXPECT_EQ(sums, (std::vector<int64_t>{2 * 38, 2 * 38}));
+  EXPECT_TRUE(y[0].equal(expected_q.value) && y[1].equal(expected_k.value));
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(gradients[i].equal(expected_q.gradients[i])) << i;
+    EXPECT_TRUE(gradients[2 + i].equal(expected_k.gradients[i])) << i;
+  }
+  // One of them alone wants a gradient: the other one's rows are there, and zero.
+  const Tensors some = rms_norm({{q, of_q}, {leaves[2], of_k}}, options);
+  EXPECT_TRUE(torch::autograd::grad({some[1]}, {leaves[2]}, {k_direction})[0].equal(expected_k.gradients[0]));
 }
 
 TEST(FusedOps, only_wanted_gradients_are_computed) {
@@ -420,10 +472,10 @@ TEST(FusedOps, what_does_not_fit_is_refused) {
   EXPECT_THROW(modulated_norm(x, row, random({1, 1, 8}, at::kFloat), kEpsilon, at::kFloat), Error);
   EXPECT_THROW(modulated_norm(x.to(at::kHalf), row, row, kEpsilon, at::kFloat), Error);
   EXPECT_THROW(add_gated(x, random({2, 3, 7}, at::kFloat), row), Error);
-  EXPECT_THROW(rms_norm(x, random({7}, at::kFloat), rms_options(at::kFloat)), Error);
-  EXPECT_THROW(
-      rms_norm_rope(x, random({8}, at::kFloat), rotations({1, 2, 1, 8}, at::kFloat), rms_options(at::kFloat)),
-      Error);
+  EXPECT_THROW(rms_norm({{x, random({7}, at::kFloat)}}, rms_options(at::kFloat)), Error);
+  EXPECT_THROW(rms_norm_rope({{x, random({8}, at::kFloat)}}, rotations({1, 2, 1, 8}, at::kFloat),
+                             rms_options(at::kFloat)),
+               Error);
 }
 
 }  // namespace tmd::model

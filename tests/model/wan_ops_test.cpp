@@ -41,7 +41,7 @@ TEST(Rope, rotates_adjacent_pairs) {
   only_first[0] = 1.0;
   const RmsNormOptions options{.epsilon = 0, .type = at::kDouble, .stream = at::kDouble};
 
-  const at::Tensor y = rms_norm_rope(x, only_first, rope_rotations(grid, 6, at::kDouble), options);
+  const at::Tensor y = rms_norm_rope({{x, only_first}}, rope_rotations(grid, 6, at::kDouble), options)[0];
 
   EXPECT_NEAR(y[0][1][0].item<double>(), std::cos(1.0), 1e-12);  // pair 0 of the second frame
   EXPECT_NEAR(y[0][1][1].item<double>(), std::sin(1.0), 1e-12);
@@ -62,8 +62,8 @@ TEST(Patches, input_and_output_orders_differ_as_in_wan) {
 TEST(RmsNorm, divides_by_the_root_mean_square_of_all_channels) {
   const at::Tensor x = at::tensor({3.0, 4.0}, at::kDouble).view({1, 1, 2});
 
-  const at::Tensor y = rms_norm(x, at::tensor({1.0, 2.0}, at::kDouble),
-                                {.epsilon = 0, .type = at::kDouble, .stream = at::kDouble});
+  const at::Tensor y = rms_norm({{x, at::tensor({1.0, 2.0}, at::kDouble)}},
+                                {.epsilon = 0, .type = at::kDouble, .stream = at::kDouble})[0];
 
   const double rms = std::sqrt(12.5);
   EXPECT_NEAR(y[0][0][0].item<double>(), 3 / rms, 1e-12);

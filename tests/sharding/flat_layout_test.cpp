@@ -39,14 +39,17 @@ void expect_covered_once(const UnitSpec& unit, ShardExtents extents, bool separa
   std::map<std::string, std::vector<int>> seen;
   for (const ParamSpec& param : unit.params)
     seen[param.name].assign(static_cast<size_t>(param.elements()), 0);
+  EXPECT_EQ(layout.piece_elements() * extents.pieces, layout.shard_elements());
   for (int rank = 0; rank < ranks; ++rank) {
-    int64_t end = 0;
-    for (const ShardSegment& segment : layout.segments(unit, rank)) {
-      EXPECT_GE(segment.shard_offset, end) << "segments overlap or are not in order";
-      end = segment.shard_offset + segment.slice.elements();
-      EXPECT_LE(end, layout.shard_elements());
-      for (int64_t i = segment.slice.flat_begin; i < segment.slice.flat_end; ++i)
-        ++seen[segment.slice.name][static_cast<size_t>(segment.slice.place_in_tensor(i))];
+    for (int piece = 0; piece < extents.pieces; ++piece) {
+      int64_t end = 0;
+      for (const ShardSegment& segment : layout.piece_segments(unit, rank, piece)) {
+        EXPECT_GE(segment.shard_offset, end) << "segments overlap or are not in order";
+        end = segment.shard_offset + segment.slice.elements();
+        EXPECT_LE(end, layout.piece_elements());
+        for (int64_t i = segment.slice.flat_begin; i < segment.slice.flat_end; ++i)
+          ++seen[segment.slice.name][static_cast<size_t>(segment.slice.place_in_tensor(i))];
+      }
     }
   }
   for (const auto& [name, counts] : seen) {
@@ -60,6 +63,32 @@ TEST(FlatLayout, slices_of_all_ranks_cover_every_element_once) {
   for (int ranks : {1, 2, 3, 4, 7, 40}) {
     expect_covered_once(odd_unit(), {.shards = ranks}, false);
     expect_covered_once(mixed_unit(), {.shards = ranks}, true);
+  }
+}
+
+TEST(FlatLayout, pieces_of_shards_cover_every_element_once) {
+  for (int pieces : {2, 3, 8}) {
+    for (int shards : {1, 2, 5}) {
+      expect_covered_once(odd_unit(), {.shards = shards, .pieces = pieces}, false);
+      expect_covered_once(split_unit(3), {.shards = shards, .tensor = 3, .pieces = pieces}, true);
+    }
+  }
+}
+
+// A piece is a range of each part of its shard: piece 1 of 2 begins in the middle of each.
+TEST(FlatLayout, pieces_lie_in_their_shard) {
+  const UnitSpec unit = mixed_unit();
+  const FlatLayout layout(unit, {.shards = 2, .pieces = 2}, /*separate_wide=*/true);
+  for (const ShardSegment& in_piece : layout.piece_segments(unit, 1, 1)) {
+    const FlatPart& part = layout.parts()[in_piece.part];
+    const int64_t at = part.shard_begin + part.piece_elements + in_piece.shard_offset - part.piece_begin;
+    int found = 0;
+    for (const ShardSegment& in_shard : layout.segments(unit, 1)) {
+      if (in_shard.param != in_piece.param) continue;
+      ++found;
+      EXPECT_EQ(at - in_shard.shard_offset, in_piece.slice.flat_begin - in_shard.slice.flat_begin);
+    }
+    EXPECT_EQ(found, 1);
   }
 }
 
