@@ -20,7 +20,7 @@ int64_t reduce(Communicator& comm, int64_t value, ReduceOp op) {
 /// `length` bytes that begin with `text`; the rest is zero.
 at::Tensor to_bytes(const std::string& text, int64_t length) {
   const at::Tensor bytes = at::zeros({length}, at::kByte);
-  std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
+  if (!text.empty()) std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
   return bytes;
 }
 

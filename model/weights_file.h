@@ -23,7 +23,8 @@ void check_weights(const SafetensorsSet& files, const std::string& model,
 /// Wan 3.1) is taken.
 /// Throws kData that lists, all at once, the parameters that are missing or have another shape, and the
 /// tensors of the files that the network does not have (20 at most, then their number); kData for other
-/// element types; kIo. Keeps nothing of `files`. No communication: a rank may fail alone.
+/// element types; kIo; kInternal for a network that is trained on two levels. Keeps nothing of `files`.
+/// No communication: a rank may fail alone.
 void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files,
                   const NameInFile& name_in_file = {});
 
@@ -40,7 +41,7 @@ struct SaveOptions {
 /// or `stem`-00001-of-0000N.safetensors and so on with `stem`.safetensors.index.json. Rank 0 writes. Throws
 /// kData for another dtype on every rank; on rank 0 alone, after the last collective, so that the call may
 /// stand in run_agreed: kData, naming the tensor, for a number that the dtype cannot hold (it would become
-/// infinite), kIo, and what `name_in_file` throws. Collective over: the copy group, of which rank 0 of the
+/// infinite), kIo, and what `name_in_file` throws. Collective over: the state group, of which rank 0 of the
 /// world must be a member.
 void save_weights(sharding::ShardedNetwork& network, const std::filesystem::path& folder,
                   const std::string& stem, const SaveOptions& options);

@@ -143,7 +143,7 @@ int64_t DryRun::stepped_elements(Phase phase) const {
   int64_t elements = 0;
   for (NetworkRole role : state_->trainer->trained_roles(phase)) {
     const sharding::ShardedNetwork& network = state_->networks->network(role);
-    for (int unit = 0; unit < network.units(); ++unit) elements += network.layout(unit).shard_elements();
+    for (int unit = 0; unit < network.units(); ++unit) elements += network.shard(unit).master.numel();
   }
   return elements;
 }
@@ -166,7 +166,10 @@ PhaseNeed DryRun::iterate(Phase phase, int64_t iteration) {
       s.trainer->differentiate(phase, batch, iteration);
     }
     s.networks->buffers().end_phase();
-    for (NetworkRole role : s.trainer->trained_roles(phase)) s.networks->network(role).reduce_over_replicas();
+    for (NetworkRole role : s.trainer->trained_roles(phase)) {
+      s.networks->network(role).reduce_over_replicas();
+      s.networks->network(role).publish();  // which the optimizer's step ends with
+    }
   });
   const double factor = static_cast<double>(all) / static_cast<double>(planned);
   need.cost = need.cost.scaled(factor);

@@ -33,7 +33,7 @@ struct ExportRequest {
 /// Writes `network` as a new folder `output` for `request.target` (docs/formats/export.md): weights, sizes,
 /// sampler, prompts, loader and a README.md. The folder appears as a whole. Rank 0 writes. Throws, on all
 /// ranks: kUsage when `output` exists and is not an empty folder, or when the network has a flow head and the
-/// target is stock Wan; kIo. Collective over: the network's world, which is its copy group's.
+/// target is stock Wan; kIo. Collective over: the network's world, which is its state group.
 void write_export(sharding::ShardedNetwork& network, const ExportRequest& request,
                   const std::filesystem::path& output);
 

@@ -45,6 +45,8 @@ class MutedCommunicator final : public comm::Communicator {
     return std::unique_ptr<Communicator>(new MutedCommunicator(inner_.split(color, key, name), is_muted_));
   }
   void mark(std::string_view position) override { inner_.mark(position); }
+  comm::Journal* journal() override { return inner_.journal(); }
+  void abort(int code) noexcept override { inner_.abort(code); }
   void close() override { inner_.close(); }
 
  private:

@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 #include <vector>
 
-#include <torch/version.h>
-
 #include "base/file.h"
 #include "base/hash.h"
 #include "comm/agree.h"
@@ -34,8 +32,7 @@ void check_same_program(comm::Communicator& world, const std::string& verb) {
   if (world.size() == 1) return;
   std::string program;
   comm::run_agreed(world, [&] {
-    program = fmt::format("tmd {} {}, LibTorch {}, file hash {:016x}", verb, code_version(), TORCH_VERSION,
-                          hash_of_this_program());
+    program = fmt::format("tmd {} {}, file hash {:016x}", verb, code_version(), hash_of_this_program());
   });
   comm::agree_equal(world, program, "the program");
 }

@@ -74,6 +74,7 @@ void fill(ShardedNetwork& network, uint64_t seed) {
           .copy_(value.reshape({-1}).narrow(0, slice.flat_begin, slice.elements()));
     }
   }
+  network.publish();
 }
 
 struct Data {

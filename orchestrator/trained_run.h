@@ -37,7 +37,7 @@ class TrainedRun {
   const std::filesystem::path& run_folder() const { return run_folder_; }
 
   /// From now on student() (or teacher(), in a teacher stage) shows the average of the weights; a second call
-  /// takes that back. Throws kConfig when the run keeps none.
+  /// takes that back. Throws kConfig when the run keeps none. Collective over: the trainers.
   void use_average();
 
   /// Collective over: the trainers.

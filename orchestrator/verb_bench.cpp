@@ -23,7 +23,8 @@ namespace fs = std::filesystem;
 constexpr const char* kHelp =
     R"(tmd bench comm [OPERATION ...] [--largest BYTES] [--repeats N] [--json FILE]
 tmd bench step [--preset tiny|small|wide] [--mode both|student|critic|plain|bare] [--dtype fp32|bf16] [--iterations N]
-               [--warmup N] [--batch N] [--threads N] [--keep_blocks K] [--mesh.AXIS N] [--mute] [--json FILE]
+               [--warmup N] [--batch N] [--threads N] [--keep_blocks K] [--mesh.AXIS N] [--mesh.two_level]
+               [--mute] [--json FILE]
 
 Measures how fast the ranks that it is started on communicate: all_gather, reduce_scatter, all_reduce, all_to_all,
 broadcast and send_recv (or those named) from 64 bytes to --largest (default 67108864) in steps of 4, in float32, by every
@@ -102,7 +103,8 @@ StepBenchPlan parse_step_plan(const Arguments& arguments) {
   plan.mesh = {.replicate = in_range(arguments, "mesh.replicate", 1, 0, 1 << 20),
                .shard = in_range(arguments, "mesh.shard", 0, 0, 1 << 20),
                .sequence = in_range(arguments, "mesh.sequence", 1, 0, 1 << 20),
-               .tensor = in_range(arguments, "mesh.tensor", 1, 0, 1 << 20)};
+               .tensor = in_range(arguments, "mesh.tensor", 1, 0, 1 << 20),
+               .two_level = arguments.has("mesh.two_level")};
   return plan;
 }
 
@@ -126,7 +128,8 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const std::set<std::string> of_step = {
       "preset",      "mode", "dtype",          "iterations", "warmup",        "batch",      "threads",
       "keep_blocks", "json", "mesh.replicate", "mesh.shard", "mesh.sequence", "mesh.tensor"};
-  const std::set<std::string> switches = is_step ? std::set<std::string>{"mute"} : std::set<std::string>{};
+  const std::set<std::string> switches =
+      is_step ? std::set<std::string>{"mute", "mesh.two_level"} : std::set<std::string>{};
   const Arguments arguments("bench", words, is_step ? of_step : of_comm, switches);
   const fs::path file = arguments.value_or("json", "");
   const CommBenchPlan comm_plan = is_step ? CommBenchPlan() : parse_comm_plan(arguments);

@@ -16,7 +16,7 @@ namespace tmd::sharding {
 namespace {
 
 // Elements of a shard that one task works on: a quarter of a megabyte of each tensor in float32.
-constexpr int64_t kPiece = 1 << 16;
+constexpr int64_t kBlock = 1 << 16;
 
 const AdamWKernels& kernels() {
   return kernels_for_this_cpu(plain::kAdamWKernels, avx2::kAdamWKernels, avx512::kAdamWKernels);
@@ -27,7 +27,7 @@ void* element(const at::Tensor& flat, int64_t at) {
   return static_cast<char*>(flat.data_ptr()) + at * static_cast<int64_t>(flat.element_size());
 }
 
-struct Piece {
+struct Block {
   AdamWRange range;
   const AdamWFactors* factors;
 };
@@ -59,16 +59,16 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale, Exponential
                  double average_decay) {
   ++steps_;
   std::deque<AdamWFactors> factors;  // one for each segment, in one place
-  std::vector<Piece> pieces;
+  std::vector<Block> blocks;
   for (int unit = 0; unit < network_.units(); ++unit) {
     const UnitShard& shard = network_.shard(unit);
     for (const ShardSegment& segment : shard.segments) {
       factors.push_back(factors_of(network_.spec(unit).params[segment.param], options, gradient_scale,
                                    static_cast<double>(steps_), average_decay));
-      for (int64_t done = 0; done < segment.slice.elements(); done += kPiece) {
+      for (int64_t done = 0; done < segment.slice.elements(); done += kBlock) {
         const int64_t at = segment.shard_offset + done;
-        pieces.push_back({{.is_double = network_.wide_type() == at::kDouble,
-                           .n = std::min(kPiece, segment.slice.elements() - done),
+        blocks.push_back({{.is_double = network_.wide_type() == at::kDouble,
+                           .n = std::min(kBlock, segment.slice.elements() - done),
                            .weight = element(shard.master, at),
                            .first = element(first_[unit], at),
                            .second = element(second_[unit], at),
@@ -78,8 +78,8 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale, Exponential
       }
     }
   }
-  run_tasks(static_cast<int64_t>(pieces.size()), kPiece,
-            [&](int64_t i) { kernels().step(pieces[i].range, *pieces[i].factors); });
+  run_tasks(static_cast<int64_t>(blocks.size()), kBlock,
+            [&](int64_t i) { kernels().step(blocks[i].range, *blocks[i].factors); });
   network_.publish();
 }
 
@@ -93,14 +93,14 @@ double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
   for (const ShardedNetwork* network : networks) {
     for (int unit = 0; unit < network->units(); ++unit) {
       const at::Tensor& gradient = network->shard(unit).piece_gradient;
-      for (int64_t at = 0; at < gradient.numel(); at += kPiece) {
+      for (int64_t at = 0; at < gradient.numel(); at += kBlock) {
         ranges.push_back({gradient.scalar_type() == at::kDouble, element(gradient, at),
-                          std::min(kPiece, gradient.numel() - at)});
+                          std::min(kBlock, gradient.numel() - at)});
       }
     }
   }
   std::vector<double> sums(ranges.size());
-  run_tasks(static_cast<int64_t>(ranges.size()), kPiece, [&](int64_t i) {
+  run_tasks(static_cast<int64_t>(ranges.size()), kBlock, [&](int64_t i) {
     sums[i] = kernels().sum_of_squares(ranges[i].is_double, ranges[i].begin, ranges[i].n);
   });
   double sum = std::accumulate(sums.begin(), sums.end(), 0.0);

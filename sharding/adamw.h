@@ -51,7 +51,7 @@ class AdamW {
 
 /// Square root of the sum of squares of all gradients of the networks (trainable, at least one, on one mesh),
 /// every element counted once, the same on every rank once reduce_over_replicas has run. Infinite or NaN when
-/// a gradient is. Squares are added in float64, in pieces of 65536 elements that are added in order: the
+/// a gradient is. Squares are added in float64, in blocks of 65536 elements that are added in order: the
 /// number of threads changes no bit. Collective over: the state group of the networks.
 double gradient_norm(const std::vector<ShardedNetwork*>& networks);
 

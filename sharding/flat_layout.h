@@ -20,7 +20,7 @@ struct ShardSegment {
 
 /// Over how many ranks parameters are cut.
 struct ShardExtents {
-  int shards = 1;  ///< shard x sequence: ranks that hold pieces of one block of a tensor
+  int shards = 1;  ///< shard x sequence: ranks that share a block of a tensor out
   int tensor = 1;  ///< blocks that tensor parallelism makes of a tensor with a split dimension
   int pieces = 1;  ///< what the optimizer's part of a shard is cut into: one for each replica, or 1
 

@@ -141,7 +141,6 @@ at::Tensor GatherBuffers::lend(int64_t bytes) {
 
 GatherBuffers::ReduceSlot& GatherBuffers::next_reduction() {
   finish_reductions();
-  for (comm::Work& work : std::exchange(reduction_.works, {})) work.wait();  // of a network that is gone
   return reduction_;
 }
 
@@ -173,7 +172,10 @@ void GatherBuffers::add_cast(const at::Tensor& target, const at::Tensor& values)
 }
 
 void GatherBuffers::finish_reductions() {
-  if (!reduction_.holds.network) return;
+  if (!reduction_.holds.network) {
+    for (comm::Work& work : std::exchange(reduction_.works, {})) work.wait();  // of a network that is gone
+    return;
+  }
   ShardedNetwork& network = *std::exchange(reduction_.holds.network, nullptr);
   network.wait_for(reduction_.works, &ShardedNetwork::ExposedTime::reduce_s);
   if (reduction_.adds) network.add_reduced(reduction_.holds.unit, reduction_.shard);

@@ -48,7 +48,7 @@ class GatherBuffers {
   explicit GatherBuffers(at::Device device = at::kCPU) : device_(device) {}
   at::Device device() const { return device_; }
   void reserve(const Sizes& sizes);
-  /// Of all buffers.
+  /// Of all buffers that are there.
   int64_t bytes() const;
 
   /// Starts a pass through the phase called `name`, and the gather of its first unit if it has been recorded.

@@ -21,7 +21,7 @@ class GradientSink {
   GradientSink& operator=(const GradientSink&) = delete;
 
   /// Gradient of parameter `param`, shaped as in Gathered, at most once each and in any order. Parameters
-  /// without one, or with an undefined one, count as zero.
+  /// without one, or with an undefined one, count as zero. Throws kInternal for a second one.
   void put(int param, const at::Tensor& gradient);
 
   /// Adds the sum over ranks to the unit's gradient shard: over the shard group for blocks of parameters with

@@ -62,6 +62,7 @@ MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, const SplitLimits
                     ranks),
         "set one extent to 0, which fills the mesh");
   check_split(shape, limits);
+  if (shape.replicate == 1) shape.two_level = false;  // the same thing, by one name
   return shape;
 }
 

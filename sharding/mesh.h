@@ -39,7 +39,8 @@ struct SplitLimits {
 
 /// `wanted` with its 0 filled so that it has exactly `ranks` ranks. Throws kConfig when that is impossible
 /// (says the legal values), when an extent is negative or several are 0, or when the network cannot be cut:
-/// limits.heads must be a multiple of sequence * tensor, limits.ffn of tensor. No communication.
+/// limits.heads must be a multiple of sequence * tensor, limits.ffn of tensor. With one replica there are no
+/// two levels. No communication.
 MeshShape resolve_mesh(const MeshShape& wanted, int64_t ranks, const SplitLimits& limits);
 
 /// The groups of this rank in the mesh.
@@ -55,7 +56,7 @@ class Mesh {
   /// Ranks that together hold one copy of the parameters, shard x sequence x tensor: consecutive ones of
   /// world().
   comm::Communicator& copy_group() const { return *copy_; }
-  /// Those of them with the same tensor rank, shard x sequence: they hold pieces of the same blocks.
+  /// Those of them with the same tensor rank, shard x sequence: they share the same blocks out.
   /// Without tensor parallelism the copy group itself.
   comm::Communicator& shard_group() const { return shard_ ? *shard_ : *copy_; }
   /// Ranks that hold the same shard of different copies.

@@ -13,7 +13,8 @@ namespace tmd::sharding {
 struct NetworkBytes {
   int64_t kept = 0;          ///< parameters and gradients of the shard
   int64_t largest_unit = 0;  ///< the largest unit when it is gathered in the types of compute
-  int64_t buffers = 0;       ///< all buffers for gathering and reducing, which networks may share
+  int64_t buffers =
+      0;  ///< for gathering and reducing, which networks may share (GatherBuffers::bytes at the start)
 };
 
 /// Of a network of `units` cut over ranks, with the arguments of ShardedNetwork. Optimizers are not counted.

@@ -23,11 +23,12 @@ struct SinkOfPass : torch::CustomClassHolder {
 };
 using SinkPtr = c10::intrusive_ptr<SinkOfPass>;
 
-// Takes a parameter's gradient away as soon as it is complete. What stays in its place with the engine is one
-// zero that is as many: a hook may not return less.
+// Takes a parameter's gradient away as soon as it is complete. The engine is left with an expanded zero of
+// the same shape, because a hook must return that shape.
 void take_gradient(const at::Tensor& param, int index, const SinkPtr& pass) {
   const at::Tensor stand_in = at::zeros({}, param.options().requires_grad(false)).expand(param.sizes());
   param.register_hook([index, pass, stand_in](const at::Tensor& gradient) {
+    if (!gradient.defined()) return gradient;
     pass->sink->put(index, gradient);
     return stand_in;
   });

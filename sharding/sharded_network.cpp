@@ -314,15 +314,20 @@ void ShardedNetwork::add_reduced(int unit, const at::Tensor& sum_bytes) {
   shards_[unit].gradient.add_(typed(sum_bytes, 0, layouts_[unit].shard_elements(), wide_type()));
 }
 
-void ShardedNetwork::settle_gradients() {
+// What the optimizer takes of a unit's gradient, once reductions have ended; memory that other networks share
+// is left alone.
+at::Tensor ShardedNetwork::settled_gradient(int unit) {
+  ensure(trainable_, "a frozen network has no gradients");
+  buffers_.finish_reductions();
+  const UnitShard& shard = shards_[unit];
+  return shard.has_gradient ? shard.piece_gradient : at::zeros_like(shard.piece_gradient);
+}
+
+void ShardedNetwork::reduce_over_replicas() {
   buffers_.finish_reductions();
   for (UnitShard& shard : shards_) {
     if (!std::exchange(shard.has_gradient, true)) shard.gradient.zero_();
   }
-}
-
-void ShardedNetwork::reduce_over_replicas() {
-  settle_gradients();
   comm::Communicator& group = mesh_.replicate_group();
   if (group.size() == 1) return;
   std::vector<comm::Work> works;
@@ -352,7 +357,7 @@ at::Tensor ShardedNetwork::full_of(const std::string& name, bool gradient) {
       if (specs_[unit].params[i].name != name) continue;
       const at::NoGradGuard no_grad;
       const UnitShard& own = shards_[unit];
-      const at::Tensor& pieces = gradient ? own.piece_gradient : own.master;
+      const at::Tensor pieces = gradient ? settled_gradient(unit) : own.master;
       const Gathered gathered = gather_whole(pieces.defined() ? whole_shards(pieces, unit) : own.parts, unit);
       return whole_parameter(unit, static_cast<int>(i), gathered.params[i]).clone();
     }
@@ -373,17 +378,11 @@ at::Tensor ShardedNetwork::whole_parameter(int unit, int param, const at::Tensor
 
 at::Tensor ShardedNetwork::full_parameter(const std::string& name) { return full_of(name, false); }
 
-at::Tensor ShardedNetwork::full_gradient(const std::string& name) {
-  ensure(trainable_, "a frozen network has no gradients");
-  settle_gradients();
-  return full_of(name, true);
-}
+at::Tensor ShardedNetwork::full_gradient(const std::string& name) { return full_of(name, true); }
 
 std::vector<at::Tensor> ShardedNetwork::full_gradients(int unit) {
-  ensure(trainable_, "a frozen network has no gradients");
-  settle_gradients();
   const at::NoGradGuard no_grad;
-  const Gathered gathered = gather_whole(whole_shards(shards_[unit].piece_gradient, unit), unit);
+  const Gathered gathered = gather_whole(whole_shards(settled_gradient(unit), unit), unit);
   std::vector<at::Tensor> gradients;
   for (size_t i = 0; i < gathered.params.size(); ++i) {
     gradients.push_back(whole_parameter(unit, static_cast<int>(i), gathered.params[i]).clone());

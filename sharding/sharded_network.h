@@ -38,7 +38,7 @@ GatherBuffers::Sizes buffer_sizes(const FlatLayout& layout, at::ScalarType type,
 
 /// A network whose parameters are cut over the mesh, unit by unit.
 ///
-/// Parameters are read through `gather`, gradients come back through `reduce`; both are called by run_unit.
+/// Parameters are read through `gather`, gradients come back through a GradientSink; run_unit does both.
 /// A group of one rank does not communicate, and does not copy unless it has to cast: the gathered parameters
 /// are views of the shard.
 ///
@@ -76,6 +76,8 @@ class ShardedNetwork {
   const UnitShard& shard(int unit) const { return shards_[unit]; }
   /// Index of the unit called `name`. Throws kInternal when there is none.
   int unit(const std::string& name) const;
+  /// Whether it is trained on two levels: masters are pieces of shards.
+  bool has_pieces() const { return trainable_ && mesh_.extents().pieces > 1; }
   /// Ranks that together hold the masters, or what is kept in their place, once: all of the mesh if they are
   /// cut into pieces, else the copy group.
   comm::Communicator& state_group() const { return has_pieces() ? mesh_.world() : mesh_.copy_group(); }
@@ -121,7 +123,8 @@ class ShardedNetwork {
   /// replicate group.
   void reduce_over_replicas();
 
-  /// The next gradients replace these, which cost no pass over memory. Trainable networks only.
+  /// Forgets the gradients: the next ones overwrite them, so that nothing is filled with zeros. Trainable
+  /// networks only.
   void zero_gradients();
 
   /// Whole tensor of one parameter in its shape and in full precision, a copy, equal on all ranks. For tests
@@ -161,7 +164,6 @@ class ShardedNetwork {
   void add_shard(int unit);
   void allocate_gradients(GradientArena* arena);
   bool communicates() const { return mesh_.copy_group().size() > 1; }
-  bool has_pieces() const { return trainable_ && mesh_.extents().pieces > 1; }
   comm::Communicator& group_of(const FlatPart& part) const {
     return part.split ? mesh_.shard_group() : mesh_.copy_group();
   }
@@ -176,7 +178,7 @@ class ShardedNetwork {
   std::vector<at::Tensor> flat_gradient(int unit, const at::Tensor& bytes) const;
   void start_reduction(int unit, const std::vector<at::Tensor>& flat, GatherBuffers::ReduceSlot& slot);
   void add_reduced(int unit, const at::Tensor& sum_bytes);
-  void settle_gradients();
+  at::Tensor settled_gradient(int unit);
   const std::vector<at::Tensor>& kept_parts(int unit);
   Gathered gather_whole(const std::vector<at::Tensor>& shards, int unit);
   std::vector<at::Tensor> cast_parts(int unit, const at::Tensor& buffer) const;

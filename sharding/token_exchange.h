@@ -17,7 +17,7 @@ namespace tmd::sharding {
 /// self-attention a rank holds all N tokens of heads / (sequence x tensor) heads.
 ///
 /// What a rank's backward pass computes for anything but its own rows is its contribution; contributions are
-/// summed where a function below says so, and for parameters by ShardedNetwork::reduce. Latents and
+/// summed where a function below says so, and for parameters by GradientSink. Latents and
 /// velocities are whole and equal on all ranks of the group, and so are their gradients.
 ///
 /// With one rank in the group every function returns its argument. Sums of bfloat16 are made in float32.

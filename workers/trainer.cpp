@@ -308,7 +308,7 @@ void Trainer::report_gate(IterationReport& report) {
       found = true;
     }
   }
-  double sums[2] = {a, found ? 1.0 : 0.0};  // every replica holds it once
+  double sums[2] = {a, found ? 1.0 : 0.0};  // every state group holds it once
   comm::sum(mesh_.world(), sums);
   if (sums[1] > 0) report.diag["gate"] = 1 / (1 + std::exp(-sums[0] / sums[1]));
 }

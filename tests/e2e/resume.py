@@ -54,6 +54,23 @@ def kill_and_resume():
         check(samples == [r["samples"] for r in records(broken)], "the samples of the broken run differ")
 
 
+def replicas_resume():
+    """What replicas hold alike is written once and read by all of them; on two levels every rank has pieces of its own."""
+    for words in ([], ["--mesh.two_level=true", "--train.precision=bf16"]):
+        with Workplace() as place:
+            whole, halves = place.path / "whole", place.path / "halves"
+            words = [*(w for w in WORDS if "data_workers" not in w), "--mesh.replicate=2", "--checkpoint.every=9", *words]
+            place.run(4, whole, *words)
+            place.run(4, halves, *words, "--stage2.iterations=3")
+            output = place.run(4, halves, *words, "--allow-change", "stage2.iterations")
+            check("RESUMED step 19" in output, f"not resumed:\n{output[-2000:]}")
+            check(losses(whole) == losses(halves), f"{words}: the losses after the restart differ")
+            check(weights(whole) == weights(halves), f"{words}: weights, moments or averages differ")
+            ranks = {name.split(".")[0] for name in weights(whole)}
+            writers = 4 if "--mesh.two_level=true" in words else 2
+            check(len(ranks) == writers, f"{words}: written by {sorted(ranks)}")
+
+
 def stopped_rank_is_named():
     """A rank that stops without dying: its peers say who, where it is and what they wait for, and end the run."""
     with Workplace() as place:
@@ -167,7 +184,7 @@ def disk_that_fills_up_stops_nothing_but_the_last_save():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (kill_and_resume, stopped_rank_is_named, finished_run_is_left_alone, damaged_checkpoint_falls_back,
+    sys.exit(main({f.__name__: f for f in (kill_and_resume, replicas_resume, stopped_rank_is_named, finished_run_is_left_alone, damaged_checkpoint_falls_back,
                                            all_checkpoints_damaged_is_no_fresh_start, full_disk_leaves_the_old_checkpoint,
                                            disk_that_is_freed_again_costs_nothing,
                                            disk_that_fills_up_stops_nothing_but_the_last_save)}))

@@ -120,5 +120,33 @@ def bench():
         tmd("bench", "comm", "--largest", 64, "--repeats", 1, "--json", place.path / "file" / "rates.json", ranks=2, expect=74)
 
 
+def bench_step():
+    with Workplace() as place:
+        file = place.path / "step.json"
+
+        def steps(*words, ranks=None):
+            more = {} if ranks is None else {"ranks": ranks}
+            tmd("bench", "step", "--preset", "tiny", "--iterations", 2, "--json", file, *words, **more)
+            return json.loads(file.read_text())
+
+        plain, bare = steps("--mode", "plain", "--keep_blocks", 1000), steps("--mode", "bare")
+        for a, b in zip(plain["losses"], bare["losses"], strict=True):
+            check(abs(a["plain"] / b["bare"] - 1) < 1e-6, f"{a} with the engine, {b} without")
+        check(len({loss["plain"] for loss in plain["losses"]}) == 3, f"the steps are alike: {plain['losses']}")
+        check(plain["step_s"]["passes"]["min"] < plain["step_s"]["plain"]["min"], f"{plain['step_s']}")
+        whole = steps(ranks=2)
+        two_levels = steps("--mesh.replicate", 2, "--mesh.two_level", ranks=2)
+        for a, b in zip(whole["losses"], two_levels["losses"], strict=True):
+            check(all(abs(a[step] / b[step] - 1) < 1e-5 for step in a), f"{a} and, on two levels, {b}")
+        one, one_sequence = steps(), steps("--mesh.sequence", 2, ranks=2)
+        for a, b in zip(one["losses"], one_sequence["losses"], strict=True):
+            check(all(abs(a[step] / b[step] - 1) < 1e-5 for step in a), f"{a} and, with a cut sequence, {b}")
+        muted = steps("--mute", ranks=2)
+        check(muted["muted"] and muted["losses"][0] == whole["losses"][0], "the warm-up is not the usual one")
+        for words, code in ((["--mute", "--warmup", 0], 64), (["--preset", "huge"], 64), (["--mode", "both", "more"], 64)):
+            tmd("bench", "step", *words, expect=code)
+        tmd("bench", "step", "--preset", "tiny", "--mode", "bare", ranks=2, expect=78)
+
+
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (sample, evaluate, data, inspect, bench)}))
+    sys.exit(main({f.__name__: f for f in (sample, evaluate, data, inspect, bench, bench_step)}))

@@ -39,7 +39,10 @@ Arguments parse(int argc, char** argv) {
       const int read = std::sscanf(argv[++i], "%ld,%ld,%ld,%ld", &mesh.replicate, &mesh.shard, &mesh.sequence,
                                    &mesh.tensor);
       check(read == 4, ErrorKind::kUsage, "--mesh takes four extents, as in 1,2,1,1");
-      mesh.two_level = std::string(argv[i]).ends_with(",two_level");
+      const std::string text = argv[i], plain = text.substr(0, text.find_first_not_of("0123456789,") - 1);
+      mesh.two_level = text == plain + ",two_level";
+      check(mesh.two_level || text.find_first_not_of("0123456789,") == std::string::npos, ErrorKind::kUsage,
+            "--mesh takes four extents, and two_level behind them: " + text);
     } else {
       check(arguments.folder.empty() && word[0] != '-', ErrorKind::kUsage, "unexpected argument " + word);
       arguments.folder = word;

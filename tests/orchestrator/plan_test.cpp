@@ -113,6 +113,26 @@ TEST_F(PlanTest, replicas_reduce_their_gradients_and_shards_gather_and_scatter) 
   EXPECT_GT(traffic.at({"copy", comm::OperationKind::kReduceScatter}).sent_bytes, 0);
 }
 
+TEST_F(PlanTest, two_levels_cut_the_optimizer_and_gather_weights_once_a_step) {
+  const auto plan_with = [](const std::string& two_level) {
+    const auto loaded =
+        load_config({"configs/wan1.3b-tmd.ini"}, {"--mesh.replicate=4", "--mesh.two_level=" + two_level});
+    const PlanInput input{loaded->config, 8, kClip, at::kBFloat16};
+    return make_plan(input, device_model("h100", 8, at::kBFloat16));
+  };
+  const Plan two = plan_with("true"), one = plan_with("false");
+  const PlannedPhase &a = named(two, "student step"), &b = named(one, "student step");
+  EXPECT_NEAR(item(b, MemoryItem::kMoments) / item(a, MemoryItem::kMoments), 4, 1e-3);
+  EXPECT_NEAR(b.time.optimizer / a.time.optimizer, 4, 1e-3);
+  const auto& traffic = a.need.traffic;
+  EXPECT_FALSE(traffic.contains({"replicate", comm::OperationKind::kAllReduce}));
+  const double gathered =
+      static_cast<double>(traffic.at({"replicate", comm::OperationKind::kAllGather}).sent_bytes);
+  const double reduced =
+      static_cast<double>(traffic.at({"replicate", comm::OperationKind::kReduceScatter}).sent_bytes);
+  EXPECT_NEAR(reduced / gathered, 2, 0.1) << "bfloat16 against float32";
+}
+
 TEST_F(PlanTest, links_beyond_a_host_are_slower) {
   PhaseNeed need;
   need.traffic[{"shard", comm::OperationKind::kAllGather}] = {

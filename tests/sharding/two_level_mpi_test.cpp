@@ -121,6 +121,40 @@ TEST(TwoLevels, steps_have_the_bits_of_whole_optimizers) {
   }
 }
 
+// Networks that share the memory of their gradients: looking at one leaves the other's alone.
+TEST(Gradients, of_a_network_that_has_none_are_zero_and_take_nothing_from_another) {
+  for (const bool two_level : {false, true}) {
+    Mesh mesh({test::world().size(), 1, 1, 1, two_level}, test::world());
+    {
+      GatherBuffers buffers;
+      GradientArena arena;
+      ShardedNetwork first("first", units(), mesh, at::kFloat, true, buffers, &arena);
+      ShardedNetwork second("second", units(), mesh, at::kFloat, true, buffers, &arena);
+      const auto pass = [](ShardedNetwork& network, double value) {
+        for (int unit = 0; unit < network.units(); ++unit) {
+          GradientSink sink(network, unit);
+          for (size_t i = 0; i < network.spec(unit).params.size(); ++i)
+            sink.put(static_cast<int>(i), at::full(network.spec(unit).params[i].shape, value));
+          sink.finish();
+        }
+        network.reduce_over_replicas();
+      };
+      const double ranks = test::world().size();
+      pass(first, 2);
+      EXPECT_EQ(second.full_gradient("a.w").abs().max().item<double>(), 0);
+      EXPECT_EQ(first.full_gradient("a.w").min().item<double>(), 2 * ranks);
+      first.zero_gradients();
+      EXPECT_EQ(first.full_gradients(0)[0].abs().max().item<double>(), 0);
+      pass(second, 3);
+      pass(first, 5);
+      EXPECT_EQ(first.full_gradient("b.scale").max().item<double>(), 5 * ranks)
+          << "what another left was added";
+      first.zero_gradients();
+    }
+    mesh.close();
+  }
+}
+
 TEST(TwoLevels, networks_are_copied_between_trained_and_frozen_ones) {
   for (const MeshShape& shape : shapes()) {
     Mesh mesh(shape, test::world());
