@@ -29,6 +29,9 @@ CASES = {  # preset, dtype, ranks, measured iterations, peers
 COSTS = {
     "one rank, against bare block functions":
         (("small", 1, 3, ["--mode", "plain", "--keep_blocks", 1000]), "passes", ("small", 1, 3, ["--mode", "bare"]), "passes"),
+    "one rank, four samples, against bare block functions":
+        (("small", 1, 3, ["--mode", "plain", "--batch", 4, "--keep_blocks", 1000]), "passes",
+         ("small", 1, 3, ["--mode", "bare", "--batch", 4]), "passes"),
     "two ranks, against steps that communicate nothing":
         (("small", 2, 2, []), "iteration", ("small", 2, 2, ["--mute"]), "iteration"),
     "two ranks, two streams of samples, against one rank":
