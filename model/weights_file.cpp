@@ -173,7 +173,6 @@ void check_weights(const SafetensorsSet& files, const std::string& model,
 
 void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files,
                   const NameInFile& name_in_file) {
-  ensure(!network.has_pieces(), "weights are loaded into networks whose masters are whole shards");
   std::vector<sharding::UnitSpec> units;
   for (int unit = 0; unit < network.units(); ++unit) units.push_back(network.spec(unit));
   check_weights(files, network.name(), units, name_in_file);

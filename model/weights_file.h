@@ -23,8 +23,9 @@ void check_weights(const SafetensorsSet& files, const std::string& model,
 /// Wan 3.1) is taken.
 /// Throws kData that lists, all at once, the parameters that are missing or have another shape, and the
 /// tensors of the files that the network does not have (20 at most, then their number); kData for other
-/// element types; kIo; kInternal for a network that is trained on two levels. Keeps nothing of `files`.
-/// No communication: a rank may fail alone.
+/// element types; kIo. Keeps nothing of `files`.
+/// No communication, so a rank may fail alone; but on two levels (network.has_pieces()) none may, Collective
+/// over: the replicate group.
 void load_weights(sharding::ShardedNetwork& network, const SafetensorsSet& files,
                   const NameInFile& name_in_file = {});
 

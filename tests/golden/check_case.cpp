@@ -39,9 +39,10 @@ Arguments parse(int argc, char** argv) {
       const int read = std::sscanf(argv[++i], "%ld,%ld,%ld,%ld", &mesh.replicate, &mesh.shard, &mesh.sequence,
                                    &mesh.tensor);
       check(read == 4, ErrorKind::kUsage, "--mesh takes four extents, as in 1,2,1,1");
-      const std::string text = argv[i], plain = text.substr(0, text.find_first_not_of("0123456789,") - 1);
-      mesh.two_level = text == plain + ",two_level";
-      check(mesh.two_level || text.find_first_not_of("0123456789,") == std::string::npos, ErrorKind::kUsage,
+      const std::string text = argv[i], end = ",two_level";
+      mesh.two_level = text.ends_with(end);
+      const std::string extents = text.substr(0, text.size() - (mesh.two_level ? end.size() : 0));
+      check(extents.find_first_not_of("0123456789,") == std::string::npos, ErrorKind::kUsage,
             "--mesh takes four extents, and two_level behind them: " + text);
     } else {
       check(arguments.folder.empty() && word[0] != '-', ErrorKind::kUsage, "unexpected argument " + word);
