@@ -31,6 +31,7 @@ void GatherBuffers::reserve(const Sizes& sizes) {
   }
   grow(reduction_.gradient, sizes.gradient, MemoryItem::kCommunication);
   sum_bytes_ = std::max(sum_bytes_, sizes.gradient_shard);
+  if (expects_sums_) sum_buffer(reduction_);
 }
 
 int64_t GatherBuffers::bytes() const {

@@ -38,7 +38,7 @@ class GatherBuffers {
     int64_t gathered = 0;        ///< whole unit in the types of compute, or in full precision
     int64_t staging = 0;         ///< shard of a unit on its way to another type
     int64_t gradient = 0;        ///< whole unit, input of the reduction
-    int64_t gradient_shard = 0;  ///< sums that are added to others; taken when there first are any
+    int64_t gradient_shard = 0;  ///< sums that are added to others (expect_sums)
 
     void grow(const Sizes& other);  ///< to the larger of each
     /// Of what is there from the start: two of each for gathers, one for reductions.
@@ -48,6 +48,9 @@ class GatherBuffers {
   explicit GatherBuffers(at::Device device = at::kCPU) : device_(device) {}
   at::Device device() const { return device_; }
   void reserve(const Sizes& sizes);
+  /// From now on `reserve` also takes the buffer of sums that are added to others, which otherwise waits
+  /// until there first are any: where units run several times between two steps, it is there from the start.
+  void expect_sums() { expects_sums_ = true; }
   /// Of all buffers that are there.
   int64_t bytes() const;
 
@@ -109,7 +112,8 @@ class GatherBuffers {
   ReduceSlot reduction_;
   at::Tensor cast_;        // of add_cast
   int64_t sum_bytes_ = 0;  // of the largest unit, for sum_buffer
-  int current_ = 0;        // of gathers_: the one that was taken last
+  bool expects_sums_ = false;
+  int current_ = 0;  // of gathers_: the one that was taken last
   bool is_taken_ = false;
 
   std::map<std::string, std::vector<UnitId>> recorded_;

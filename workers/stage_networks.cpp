@@ -47,7 +47,9 @@ StageNetworks::StageNetworks(const NetworkPlan& plan, const StageOptions& option
       seed_(seed),
       keep_blocks_(keep_blocks),
       buffers_(std::make_unique<sharding::GatherBuffers>(device)),
-      arena_(std::make_unique<sharding::GradientArena>(device)) {}
+      arena_(std::make_unique<sharding::GradientArena>(device)) {
+  buffers_->expect_sums();  // rollouts and micro-batches run a unit several times a step
+}
 
 void StageNetworks::keep_last_blocks(sharding::ShardedNetwork& network) const {
   std::vector<int> blocks;

@@ -17,6 +17,7 @@ RUNS = {
     "two_shards": (2, ALL),
     "three_shards": (3, [*ALL, "--data.prefetch=1"]),
     "replicas": (2, [*ALL, "--mesh.replicate=2", "--stage2.ema=0.9", "--teacher.ema=0.9"]),
+    "two_levels": (2, [*ALL, "--mesh.replicate=2", "--mesh.two_level=true", "--stage2.ema=0.9"]),
     "data_worker": (2, [*ALL, "--mesh.data_workers=1", "--train.micro_batch=5"]),
     "fp64": (2, [*ALL, "--train.precision=fp64", "--train.micro_batch=4", "--method.fusion=concat"]),
     "dmd2v": (2, ["--run.stages=stage2", *SHORT, "--method.name=dmd2v", "--stage2.r1_weight=1"]),
