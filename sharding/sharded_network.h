@@ -111,8 +111,8 @@ class ShardedNetwork {
   /// run_unit keeps their activations instead of computing them again.
   void keep_units(int first_unit, int count);
   bool keeps(int unit) const { return !kept_.empty() && kept_[unit].is_kept; }
-  /// The same in full precision: masters where there are any. For exports and diagnostics.
-  /// Collective over: the state group.
+  /// The same in full precision: masters where there are any. For exports and diagnostics. It may lie in the
+  /// buffers: `gather` throws while it lives. Collective over: the state group.
   Gathered gather_master(int unit);
   /// Whole parameter `param` of a unit out of its `block` (one of Gathered::params), which may be the result.
   /// Collective over: the tensor group, if the parameter has a split dimension.
@@ -128,7 +128,7 @@ class ShardedNetwork {
   void zero_gradients();
 
   /// Whole tensor of one parameter in its shape and in full precision, a copy, equal on all ranks. For tests
-  /// and diagnostics: it gathers a unit. Throws kInternal for an unknown name, or while a Gathered lives.
+  /// and diagnostics: it gathers a unit. Throws kInternal for an unknown name.
   /// Collective over: the state group.
   at::Tensor full_parameter(const std::string& name);
   /// The same of its gradient, as reduce_over_replicas has left it (without pieces, before that: summed over

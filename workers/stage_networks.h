@@ -56,8 +56,8 @@ class StageNetworks {
   /// there; new ones start from the teacher, the discriminator and what the student has beyond the teacher
   /// from the seed. Optimizers and averages start anew. The teacher stage's average, if any, becomes the
   /// teacher; stage 2 goes on with stage 1's student itself. Throws kConfig for a way back: from stage 2, or
-  /// to the teacher stage when there is a student. Collective over: the copy group; on a
-  /// mesh of two levels, all of it.
+  /// to the teacher stage when there is a student. Collective over: the copy group; on two levels,
+  /// the whole mesh.
   void enter(Stage stage);
 
   /// The networks of `stage` with parameters of zero, for a checkpoint to fill. Earlier networks are dropped.
