@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "sharding/linear.h"
 
 namespace tmd::model {
 
@@ -46,7 +47,7 @@ void visit_row_parallel(ParameterVisitor& visitor, LinearWeights& linear, const 
 }
 
 at::Tensor apply(const LinearWeights& linear, const at::Tensor& x) {
-  return at::linear(x.to(linear.weight.scalar_type()), linear.weight, linear.bias);
+  return sharding::linear(x.to(linear.weight.scalar_type()), linear.weight, linear.bias);
 }
 
 LinearWeights cast(const LinearWeights& linear, at::ScalarType type) {

@@ -6,6 +6,7 @@
 
 #include "model/fused_ops.h"
 #include "model/wan_ops.h"
+#include "sharding/linear.h"
 
 namespace tmd::model {
 
@@ -36,7 +37,7 @@ at::Tensor split_heads(const at::Tensor& x, const WanConfig& config) {
 at::Tensor apply_row_parallel(const LinearWeights& linear, const at::Tensor& x,
                               const TokenExchange& exchange) {
   if (exchange.tensor_ranks() == 1) return apply(linear, x);
-  return exchange.sum_to_rows(at::linear(x, linear.weight)) + linear.bias;
+  return exchange.sum_to_rows(sharding::linear(x, linear.weight, {})) + linear.bias;
 }
 
 // Over the channels of all tensor ranks (Wan 7.3).

@@ -9,6 +9,7 @@
 #include <torch/custom_class.h>
 
 #include "sharding/gradient_sink.h"
+#include "sharding/linear.h"
 #include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
@@ -16,23 +17,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// Where the gradients of a pass go while it runs; null before and after it.
-struct SinkOfPass : torch::CustomClassHolder {
-  GradientSink* sink = nullptr;
-};
-using SinkPtr = c10::intrusive_ptr<SinkOfPass>;
-
-// Takes a parameter's gradient away as soon as it is complete. The engine is left with an expanded zero of
-// the same shape, because a hook must return that shape.
-void take_gradient(const at::Tensor& param, int index, const SinkPtr& pass) {
-  const at::Tensor stand_in = at::zeros({}, param.options().requires_grad(false)).expand(param.sizes());
-  param.register_hook([index, pass, stand_in](const at::Tensor& gradient) {
-    if (!gradient.defined()) return gradient;
-    pass->sink->put(index, gradient);
-    return stand_in;
-  });
-}
 
 // What the backward pass needs besides the inputs; travels in the autograd context.
 struct UnitCall : torch::CustomClassHolder {
@@ -66,7 +50,7 @@ void build_graph(UnitCall& call, const Tensors& inputs, const Tensors& params) {
   call.inputs = detached(inputs, call.input_wants_gradient);
   call.params = detached(params, std::vector<bool>(params.size(), call.weight_gradients));
   for (size_t i = 0; call.weight_gradients && i < params.size(); ++i)
-    take_gradient(call.params[i], static_cast<int>(i), call.sink);
+    send_gradient(call.params[i], static_cast<int>(i), call.sink);
   call.outputs = call.function(call.params, call.inputs);
 }
 

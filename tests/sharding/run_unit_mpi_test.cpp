@@ -5,6 +5,7 @@
 #include "comm/single_communicator.h"
 #include "mpi_main.h"
 #include "sharding/initialise.h"
+#include "sharding/linear.h"
 #include "sharding/run_unit.h"
 
 namespace tmd::sharding {
@@ -100,6 +101,30 @@ TEST_F(Chain, gradients_equal_those_of_plain_autograd) {
       }
     }
   }
+}
+
+// Used twice by `linear`, which writes where the gradients are collected, and once by something else.
+TEST_F(Chain, gradients_of_linear_equal_those_of_plain_autograd) {
+  const auto thrice = [](std::span<const at::Tensor> params, std::span<const at::Tensor> in) {
+    const at::Tensor once = sharding::linear(in[0], params[0], params[1]).tanh();
+    return Tensors{sharding::linear(once.unsqueeze(0), params[0], {}).squeeze(0) + in[0] * params[0].select(0, 1)};
+  };
+  Tensors params;
+  for (const ParamSpec& param : network_.spec(2).params)
+    params.push_back(network_.full_parameter(param.name).requires_grad_(true));
+  const at::Tensor x = batch().requires_grad_(true), rows = own_rows().clone().requires_grad_(true);
+  thrice(params, std::span(&x, 1))[0].square().sum().backward();
+
+  for (int pass = 1; pass <= 2; ++pass) {
+    run_unit(network_, 2, true, thrice, {rows})[0].square().sum().backward();
+    for (size_t i = 0; i < params.size(); ++i) {
+      const at::Tensor expected = pass * params[i].grad();
+      const at::Tensor actual = network_.full_gradient(network_.spec(2).params[i].name);
+      EXPECT_LT((actual - expected).norm().item<double>(), 1e-13 * expected.norm().item<double>());
+    }
+  }
+  const at::Tensor own = x.grad().chunk(test::world().size())[test::world().rank()];
+  EXPECT_LT((rows.grad() - 2 * own).abs().max().item<double>(), 1e-12);
 }
 
 TEST_F(Chain, frozen_network_gives_input_gradients_and_collects_none) {
