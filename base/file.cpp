@@ -59,6 +59,12 @@ File File::open_to_write(const std::filesystem::path& path) {
   return File(path, open_or_throw(path, O_RDWR | O_CREAT, "to write"));
 }
 
+std::optional<File> File::open_to_write_directly(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+  if (descriptor < 0) return {};
+  return File(path, descriptor);
+}
+
 uint64_t File::size_bytes() const {
   struct stat status {};
   if (::fstat(descriptor_.get(), &status) != 0) throw_io("cannot examine " + path_.string(), errno);
@@ -89,6 +95,21 @@ void File::write_at(uint64_t offset, std::span<const std::byte> bytes) {
     if (moved <= 0) throw_io(range_text("write", path_, offset, bytes.size()), moved < 0 ? errno : ENOSPC);
     done += static_cast<size_t>(moved);
   }
+}
+
+bool File::write_directly(uint64_t offset, std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t moved = ::pwrite(descriptor_.get(), bytes.data() + done, bytes.size() - done,
+                                   static_cast<off_t>(offset + done));
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0 && errno == EINVAL && done == 0) return false;
+    // A limit that is met in the middle of a block leaves the rest to write_at, which says why it fails.
+    if (moved > 0 && moved % static_cast<ssize_t>(kDirectAlignment) != 0) return false;
+    if (moved <= 0) throw_io(range_text("write", path_, offset, bytes.size()), moved < 0 ? errno : ENOSPC);
+    done += static_cast<size_t>(moved);
+  }
+  return true;
 }
 
 void File::resize(uint64_t size) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -26,6 +27,11 @@ class File {
   /// Keeps the content of an existing file, or creates an empty one.
   static File open_to_write(const std::filesystem::path& path);
 
+  /// An existing file for write_directly; nothing where the file system cannot.
+  static std::optional<File> open_to_write_directly(const std::filesystem::path& path);
+  /// Of offsets, sizes and addresses in write_directly.
+  static constexpr size_t kDirectAlignment = 4096;
+
   const std::filesystem::path& path() const { return path_; }
   uint64_t size_bytes() const;
 
@@ -33,6 +39,10 @@ class File {
   void read_at(uint64_t offset, std::span<std::byte> to) const;
   /// A range beyond the end makes the file longer.
   void write_at(uint64_t offset, std::span<const std::byte> bytes);
+
+  /// As write_at, past the page cache; all that is given is aligned. False when the file system refuses that
+  /// for these bytes: write_at has to write them then. Only for files of open_to_write_directly.
+  bool write_directly(uint64_t offset, std::span<const std::byte> bytes);
 
   /// Cuts the file off, or fills it with zeros, at `size` bytes.
   void resize(uint64_t size);

@@ -27,6 +27,8 @@ class PublishedFile {
   void commit();
 
   const std::filesystem::path& path() const { return final_path_; }
+  /// Where the bytes are until then.
+  const std::filesystem::path& temporary_path() const { return file_.path(); }
 
  private:
   std::filesystem::path final_path_;

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "base/publish.h"
+#include "base/streamed_file.h"
 
 namespace tmd {
 
@@ -89,7 +89,7 @@ struct SafetensorsDeclaration {
   std::vector<int64_t> shape;
 };
 
-/// Writes a safetensors file that appears as a whole (PublishedFile): the tensors are declared first, so that
+/// Writes a safetensors file that appears as a whole (StreamedFile): the tensors are declared first, so that
 /// the header is known; then the bytes of each are appended, in pieces of any size and tensors in any order.
 /// In the file wider dtypes come first, so that every tensor is aligned to its elements.
 /// Errors: kIo for writing; kInternal for an unknown dtype, a name used twice or called __metadata__, a
@@ -111,7 +111,7 @@ class SafetensorsWriter {
   uint64_t size_bytes() const { return data_begin_ + (entries_.empty() ? 0 : entries_.back().end); }
 
  private:
-  PublishedFile file_;
+  StreamedFile file_;
   std::vector<SafetensorsEntry> entries_;
   std::vector<uint64_t> written_;  ///< bytes so far, per entry
   std::map<std::string, size_t, std::less<>> index_;

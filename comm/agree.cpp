@@ -55,6 +55,14 @@ std::string around_difference(const std::string& text, const std::string& other)
 
 int64_t agree_max(Communicator& comm, int64_t value) { return reduce(comm, value, ReduceOp::kMax); }
 int64_t agree_min(Communicator& comm, int64_t value) { return reduce(comm, value, ReduceOp::kMin); }
+
+void agree_max(Communicator& comm, std::span<int64_t> values) {
+  const at::Tensor largest = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
+  std::copy(values.begin(), values.end(), largest.mutable_data_ptr<int64_t>());
+  comm.all_reduce(largest, ReduceOp::kMax).wait();
+  std::copy_n(largest.const_data_ptr<int64_t>(), values.size(), values.begin());
+}
+
 double agree_slowest(Communicator& comm, double seconds) {
   return static_cast<double>(agree_max(comm, std::llround(seconds * 1e9))) * 1e-9;
 }

@@ -18,6 +18,8 @@ namespace tmd::comm {
 
 /// The largest or smallest value of the ranks, on all ranks.
 int64_t agree_max(Communicator& comm, int64_t value);
+/// The largest of each of equally many values.
+void agree_max(Communicator& comm, std::span<int64_t> values);
 /// The largest of the ranks' times in seconds, to a nanosecond.
 double agree_slowest(Communicator& comm, double seconds);
 int64_t agree_min(Communicator& comm, int64_t value);
