@@ -8,38 +8,11 @@
 #include "base/hash.h"
 
 namespace tmd::checkpoint {
-namespace {
-
-uint64_t block_size(const Part& part, size_t block) {
-  return std::min(kBlockBytes, part.size_bytes - block * kBlockBytes);
-}
-
-void read_block(const SafetensorsFile& file, const Part& part, size_t block, std::span<std::byte> to) {
-  file.read(file.at(part.tensor), block * kBlockBytes, to);
-  if (xxh3_64(to) == part.block_hashes.at(block)) return;
-  throw Error(
-      ErrorKind::kIo,
-      fmt::format("{} is damaged: tensor \"{}\", block {} of {} (bytes {} to {}) has another hash than the "
-                  "manifest says",
-                  file.path().string(), part.tensor, block, part.block_hashes.size(), block * kBlockBytes,
-                  block * kBlockBytes + to.size()));
-}
-
-}  // namespace
-
 std::string part_file_name(int rank, const std::string& group) {
   return fmt::format("rank_{:05d}.{}.safetensors", rank, group);
 }
 
 std::string group_of(const std::string& key) { return key.substr(0, key.find('.')); }
-
-std::vector<uint64_t> block_hashes(std::span<const std::byte> bytes) {
-  std::vector<uint64_t> hashes;
-  for (size_t begin = 0; begin < bytes.size(); begin += kBlockBytes) {
-    hashes.push_back(xxh3_64(bytes.subspan(begin, std::min<size_t>(kBlockBytes, bytes.size() - begin))));
-  }
-  return hashes;
-}
 
 SafetensorsFile open_part_file(const std::filesystem::path& folder, const Part& part) {
   try {
@@ -59,19 +32,19 @@ SafetensorsFile open_part_file(const std::filesystem::path& folder, const Part& 
   }
 }
 
-void read_verified(const SafetensorsFile& file, const Part& part, std::span<std::byte> to) {
-  ensure(to.size() == part.size_bytes, "checkpoint: the buffer has the size of the part");
-  for (size_t block = 0; block < part.block_hashes.size(); ++block) {
-    read_block(file, part, block, to.subspan(block * kBlockBytes, block_size(part, block)));
-  }
+uint64_t block_size(const Part& part, size_t block) {
+  return std::min(kBlockBytes, part.size_bytes - block * kBlockBytes);
 }
 
-void verify_part(const std::filesystem::path& folder, const Part& part) {
-  SafetensorsFile file = open_part_file(folder, part);
-  std::vector<std::byte> buffer(std::min(kBlockBytes, part.size_bytes));
-  for (size_t block = 0; block < part.block_hashes.size(); ++block) {
-    read_block(file, part, block, std::span(buffer).first(block_size(part, block)));
-  }
+void read_block(const SafetensorsFile& file, const Part& part, size_t block, std::span<std::byte> to) {
+  file.read(file.at(part.tensor), block * kBlockBytes, to);
+  if (xxh3_64(to) == part.block_hashes.at(block)) return;
+  throw Error(
+      ErrorKind::kIo,
+      fmt::format("{} is damaged: tensor \"{}\", block {} of {} (bytes {} to {}) has another hash than the "
+                  "manifest says",
+                  file.path().string(), part.tensor, block, part.block_hashes.size(), block * kBlockBytes,
+                  block * kBlockBytes + to.size()));
 }
 
 }  // namespace tmd::checkpoint

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <charconv>
 
+#include <nlohmann/json.hpp>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/fmt/ranges.h>
 
 #include "base/error.h"
 #include "base/folder.h"
-#include "checkpoint/manifest.h"
-#include "checkpoint/part_file.h"
 #include "checkpoint/writer.h"
 #include "comm/agree.h"
 
@@ -36,16 +35,6 @@ void recover_entry(const fs::path& entry) {
     rename_durably(entry, base);
   } else if (entry == partial_folder(base) || entry == replaced_folder(base)) {
     remove_tree(entry);
-  }
-}
-
-/// Each rank verifies every `size`-th part, so that the ranks share the reading.
-void verify_share(const fs::path& folder, int64_t step, int rank, int size) {
-  Manifest manifest = read_manifest(folder);
-  check(manifest.description.step == step, ErrorKind::kIo,
-        fmt::format("{} is damaged: its manifest is of step {}", folder.string(), manifest.description.step));
-  for (size_t i = static_cast<size_t>(rank); i < manifest.parts.size(); i += static_cast<size_t>(size)) {
-    verify_part(folder, manifest.parts[i]);
   }
 }
 
@@ -81,12 +70,12 @@ void Store::recover(comm::Communicator& comm) const {
   });
 }
 
-Choice Store::choose(comm::Communicator& comm) const {
+Choice Store::load_newest(comm::Communicator& comm, const std::function<void(int64_t)>& load) const {
   const std::vector<int64_t> found = steps_of_first_rank(comm, *this);
   Choice choice;
   for (int64_t step : found) {
     try {
-      comm::run_agreed(comm, [&] { verify_share(folder(step), step, comm.rank(), comm.size()); });
+      load(step);
       choice.step = step;
       return choice;
     } catch (const Error& error) {

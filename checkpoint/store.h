@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@ struct Retention {
 
 /// What a start finds in the folder of checkpoints.
 struct Choice {
-  std::optional<int64_t> step;  ///< the newest intact checkpoint; nothing when the folder holds none at all
+  std::optional<int64_t> step;      ///< the one that was loaded; nothing when the folder holds none at all
   std::vector<std::string> damage;  ///< one message per newer checkpoint that was passed over, newest first
 };
 
@@ -35,13 +36,14 @@ class Store {
   std::vector<int64_t> steps() const;
 
   /// Creates the root and clears away what an interrupted save left. A checkpoint that was being replaced
-  /// when the program died gets its name back. Collective over: `comm`. Call once at start, before `choose`.
+  /// when the program died gets its name back. Collective over: `comm`. Call once at start, before
+  /// `load_newest`.
   void recover(comm::Communicator& comm) const;
 
-  /// Verifies checkpoints from the newest on, every byte, until one is intact; the ranks share the reading.
-  /// Errors: kIo when there are checkpoints but none is intact, listing the damage; kData when one that is
-  /// looked at is of another version of the format. Collective over: `comm`.
-  Choice choose(comm::Communicator& comm) const;
+  /// Calls `load` with the newest step and, when that throws kIo, with the next older one, until it returns.
+  /// `load` throws the same on all ranks. Errors: other errors of `load`, and kIo when there are checkpoints
+  /// but none is intact, listing the damage. Collective over: `comm`.
+  Choice load_newest(comm::Communicator& comm, const std::function<void(int64_t step)>& load) const;
 
   /// Removes old checkpoints by `retention` once `newest` is known to be good. Checkpoints of later steps
   /// than `newest` (passed over as damaged) are neither counted nor removed, and `newest` never is. Throws

@@ -16,7 +16,7 @@ struct LocalPart {
   std::string key;    ///< unique on this rank; parts with the same text before the first dot share a file
   std::string dtype;  ///< as safetensors spells it, e.g. "F32"
   std::vector<PlacedSlice> slices;
-  std::span<const std::byte> bytes;  ///< borrowed for the call
+  std::span<const std::byte> bytes;  ///< borrowed: by `save` for the call, by BackgroundSave as it says
 };
 
 /// "step_00002000"

@@ -21,6 +21,8 @@ namespace tmd::configs {
 struct RunOptions {
   uint64_t seed = 1;
   std::vector<std::string> stages = {"stage1", "stage2"};  ///< in order, from teacher, stage1, stage2
+  double max_minutes = 0;     ///< save and stop before this time has passed; 0 = no limit
+  double stop_margin_s = 60;  ///< seconds before a limit that are kept free beside an iteration and a save
 };
 
 /// `[data]`
@@ -33,6 +35,7 @@ struct DataOptions {
 /// `[checkpoint]`
 struct CheckpointOptions {
   int64_t every = 500;  ///< iterations; the end of a run is always saved
+  bool async = true;    ///< write while training goes on
   int64_t keep_last = 2;
   int64_t keep_every = 0;  ///< also keep those whose iteration is a multiple; 0 = none
 };

@@ -13,6 +13,12 @@ void declare_run(OptionTable& table, Config& c) {
   Section run = table.section("run", "The run as a whole");
   run.add("seed", &c.run.seed, "all random numbers follow from it").experiment();
   run.add("stages", &c.run.stages, "stages to run, in order: teacher, stage1, stage2").experiment();
+  run.add("max_minutes", &c.run.max_minutes,
+          "save and end with exit code 75 before this time has passed; 0 = no limit")
+      .min(0);
+  run.add("stop_margin_s", &c.run.stop_margin_s,
+          "seconds before a limit of time that are kept free beside an iteration and a save")
+      .min(0);
 }
 
 void declare_model(OptionTable& table, Config& c) {
@@ -256,6 +262,7 @@ void declare_output(OptionTable& table, Config& c) {
   Section checkpoint = table.section("checkpoint", "Checkpoints");
   checkpoint.add("every", &c.checkpoint.every, "iterations between checkpoints; the end is always saved")
       .min(1);
+  checkpoint.add("async", &c.checkpoint.async, "write while training goes on; false: training waits");
   checkpoint.add("keep_last", &c.checkpoint.keep_last, "newest checkpoints that are kept").min(1);
   checkpoint.add("keep_every", &c.checkpoint.keep_every, "also keep multiples of this iteration; 0 = none")
       .min(0);

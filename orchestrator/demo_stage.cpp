@@ -70,8 +70,11 @@ void DemoStage::train_run(const std::string& name, const std::string& config,
     }
     loaded = load_config(files, all);
   }
-  train(world_, loaded->config, *loaded->table,
-        {.run = file(name), .allowed_changes = {}, .console_every = console_every, .title = name});
+  const int code = train(
+      world_, loaded->config, *loaded->table,
+      {.run = file(name), .allowed_changes = {}, .console_every = console_every, .fault = "", .title = name});
+  check(code == 0, ErrorKind::kRequeue, fmt::format("{} was asked to stop and has saved its state", name),
+        "the same command goes on from there");
 }
 
 void DemoStage::with_run(const std::string& name, const std::function<void(TrainedRun&)>& use) {

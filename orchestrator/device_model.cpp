@@ -63,19 +63,6 @@ DeviceModel this_host(int ranks, at::ScalarType type) {
           .near_ranks = ranks};
 }
 
-int64_t parse_bytes(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string unit(end, text.data() + text.size());
-  static const std::map<std::string, double> units = {
-      {"", 1},      {"B", 1},        {"kB", 1e3},        {"MB", 1e6},          {"GB", 1e9},
-      {"TB", 1e12}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
-  const bool known = error == std::errc() && units.contains(unit) && value >= 1 && value < 1e18;
-  check(known, ErrorKind::kUsage, fmt::format("--device {}: no device and no number of bytes", text),
-        "h100, cpu, or bytes of a rank: 80e9, 80GB, 512MiB");
-  return static_cast<int64_t>(value * units.at(unit));
-}
-
 }  // namespace
 
 std::string DeviceModel::describe() const {
@@ -87,10 +74,23 @@ std::string DeviceModel::describe() const {
       near_rate / 1e9, near_ranks, far_rate / 1e9);
 }
 
+int64_t bytes_of(const std::string& option, const std::string& text, const std::string& hint) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string unit(end, text.data() + text.size());
+  static const std::map<std::string, double> units = {
+      {"", 1},      {"B", 1},        {"kB", 1e3},        {"MB", 1e6},          {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  const bool known = error == std::errc() && units.contains(unit) && value >= 1 && value < 1e18;
+  check(known, ErrorKind::kUsage, fmt::format("--{} {}: no number of bytes", option, text), hint);
+  return static_cast<int64_t>(value * units.at(unit));
+}
+
 DeviceModel device_model(const std::string& text, int ranks, at::ScalarType type) {
   if (text == "cpu") return this_host(ranks, type);
   DeviceModel device = h100(type);
-  if (text != "h100") device.memory_bytes = parse_bytes(text);
+  if (text != "h100")
+    device.memory_bytes = bytes_of("device", text, "h100, cpu, or bytes of a rank: 80e9, 80GB, 512MiB");
   return device;
 }
 

@@ -27,6 +27,9 @@ struct DeviceModel {
 /// cpu are measured here, its memory is this host's, shared by `ranks`. Throws kUsage for any other text.
 DeviceModel device_model(const std::string& text, int ranks, at::ScalarType type);
 
+/// Bytes of "80e9", "80GB" or "512MiB". Throws kUsage for any other text, with `hint`.
+int64_t bytes_of(const std::string& option, const std::string& text, const std::string& hint);
+
 /// Seconds of an iteration by what takes them; nothing overlaps.
 struct IterationEstimate {
   double compute = 0, communication = 0, optimizer = 0;

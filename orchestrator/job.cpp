@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "comm/agree.h"
+#include "orchestrator/stop_request.h"
 #include "workers/data_worker.h"
 #include "workers/local_feed.h"
 #include "workers/remote_feed.h"
@@ -198,7 +199,7 @@ std::vector<int64_t> Job::latent_shape() const {
 
 void Job::serve_data() {
   workers::run_data_worker(*roles_.data, *data_, roles_.layout.trainers_of(roles_.data->rank()),
-                           [] { return false; });
+                           StopRequest::signalled);
 }
 
 std::unique_ptr<workers::BatchFeed> Job::open_feed(int64_t first_iteration) {

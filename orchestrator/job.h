@@ -28,6 +28,7 @@ class Job {
   comm::Communicator& trainers() const { return *roles_.peers; }
   const sharding::Mesh& mesh() const { return *mesh_; }
   data::DataSet& data() { return *data_; }
+  int64_t samples() const { return data_->size(); }
   const workers::NetworkPlan& plan() const { return plan_; }
   at::ScalarType type() const;
   /// float32 where type() is bfloat16: of latents, text and what is reduced.

@@ -62,9 +62,13 @@ void Previews::at_stage_begin(workers::StageNetworks& networks, int64_t iteratio
   if (is_on_ && last_made_ != iteration) make(networks, iteration);
 }
 
-void Previews::after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends) {
+bool Previews::is_due(int64_t iteration, bool stage_ends) const {
   const int64_t every = job_.config().preview.every;
-  if (is_on_ && (stage_ends || (every > 0 && iteration % every == 0))) make(networks, iteration);
+  return is_on_ && (stage_ends || (every > 0 && iteration % every == 0));
+}
+
+void Previews::after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends) {
+  if (is_due(iteration, stage_ends)) make(networks, iteration);
 }
 
 at::Tensor Previews::teacher_samples(workers::StageNetworks& networks) {

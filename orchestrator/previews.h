@@ -23,6 +23,8 @@ class Previews {
   /// on all trainers, as LatentPictures::make. Collective over: the trainers.
   Previews(Job& job, std::filesystem::path folder);
 
+  /// Whether after_iteration shows anything.
+  bool is_due(int64_t iteration, bool stage_ends) const;
   // Both borrow `networks` for the call and give its weights back as they were. Files that cannot be written
   // cost a warning only. Collective over: the trainers.
   /// At the begin of a stage, unless the end of the stage before was shown.

@@ -56,12 +56,17 @@ RunFolder::RunFolder(comm::Communicator& world, fs::path path, const configs::Op
   comm::run_agreed(world, [&] { log_to_file(path_ / "log" / fmt::format("rank_{:05d}.txt", world.rank())); });
 }
 
-void RunFolder::prepare(const configs::OptionTable& table,
-                        const std::vector<std::string>& allowed_changes) const {
+void RunFolder::prepare(const configs::OptionTable& table, const std::vector<std::string>& allowed_changes) {
   if (fs::exists(path_ / "config.ini")) {
     refuse_other_experiment(path_, table, allowed_changes);
   } else {
     refuse_foreign_folder();
+  }
+  create_folders(path_);
+  lock_.emplace(path_);
+  remove_tree(verdict());
+  for (const fs::path& entry : list_folder(path_)) {  // of a start or a doctor that was killed
+    if (entry.filename().string().starts_with("tmd-write-test-")) remove_tree(entry);
   }
   for (const std::string_view name : kFolders) create_folders(path_ / name);
 }
@@ -73,7 +78,8 @@ void RunFolder::refuse_foreign_folder() const {
   for (const fs::path& entry : entries) {
     const std::string name = entry.filename().string();
     const bool is_made_by_us = std::ranges::find(kFolders, name) != kFolders.end() ||
-                               name == "metrics.jsonl" || name == "verdict.json" ||
+                               name == "metrics.jsonl" || name.starts_with("verdict.json") ||
+                               name == "in_use" || name == "faults" || name.starts_with("tmd-write-test-") ||
                                name.starts_with("config.ini.tmp-") || name.starts_with("env.json");
     is_ours = is_ours && is_made_by_us;
   }
@@ -84,9 +90,21 @@ void RunFolder::refuse_foreign_folder() const {
 }
 
 void RunFolder::publish_config() const {
-  remove_tree(verdict());  // of an earlier start
   publish_text(path_ / "config.ini", resolved_config_);
   publish_text(path_ / "env.json", environment(ranks_).dump(2) + "\n");
+}
+
+void RunFolder::publish_verdict(ErrorKind kind, const std::string& reason, const std::string& text,
+                                const std::vector<int>& late_ranks) const {
+  nlohmann::json json = {{"exit_code", static_cast<int>(kind)}, {"reason", reason}, {"text", text}};
+  if (!late_ranks.empty()) json["late_ranks"] = late_ranks;
+  // Several ranks may come at once: a link is made once. Where there are no links, the last one stays.
+  const fs::path own = fmt::format("{}.rank-{}", verdict().string(), getpid());
+  publish_text(own, json.dump(2) + "\n");
+  std::error_code failure;
+  fs::create_hard_link(own, verdict(), failure);
+  if (failure && failure != std::errc::file_exists) return rename_durably(own, verdict());
+  remove_tree(own);
 }
 
 nlohmann::json environment(int ranks) {

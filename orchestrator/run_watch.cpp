@@ -2,11 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/error.h"
 #include "base/log.h"
-#include "base/publish.h"
 #include "comm/agree.h"
 
 namespace tmd::orchestrator {
@@ -14,11 +11,9 @@ namespace {
 
 constexpr int kLostPeer = static_cast<int>(ErrorKind::kPeerLost);
 
-void write_verdict(const std::filesystem::path& file, const comm::Verdict& verdict) {
-  const nlohmann::json json = {
-      {"exit_code", kLostPeer}, {"late_ranks", verdict.late}, {"text", verdict.text}};
+void write_verdict(const RunFolder& folder, const comm::Verdict& verdict) {
   try {
-    publish_file(file, json.dump(2) + "\n");
+    folder.publish_verdict(ErrorKind::kPeerLost, "peer_hangs", verdict.text, verdict.late);
   } catch (const std::exception& e) {
     log_error("the verdict cannot be written: {}", e.what());  // it has been printed
   }
@@ -29,13 +24,12 @@ void write_verdict(const std::filesystem::path& file, const comm::Verdict& verdi
 std::unique_ptr<comm::Watchdog> watch_run(comm::Communicator& world, const RunFolder& folder,
                                           const configs::WatchdogOptions& options) {
   if (world.size() == 1 || options.deadline_s == 0) return nullptr;
-  const auto act = [&world, file = folder.verdict(),
-                    deadline = options.deadline_s](const comm::Verdict& verdict) {
+  const auto act = [&world, &folder, deadline = options.deadline_s](const comm::Verdict& verdict) {
     log_error("no progress for {:.0f} s (exit code {}):\n{}", deadline, kLostPeer, verdict.text);
     log_error(
         "hint: start the same command again to go on from the last checkpoint; watchdog.deadline_s sets "
         "the patience");
-    write_verdict(file, verdict);
+    write_verdict(folder, verdict);
     world.abort(kLostPeer);
   };
   std::unique_ptr<comm::Watchdog> watchdog;

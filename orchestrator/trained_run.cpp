@@ -37,6 +37,17 @@ Place find_place(const fs::path& folder) {
   return place;
 }
 
+// The run's mesh, or, for another number of ranks, all of them as shards: what is computed does not depend on
+// it.
+void fit_mesh(configs::Config& config, int ranks) {
+  try {
+    mesh_of(config, ranks);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kConfig) throw;
+    config.mesh = {};
+  }
+}
+
 }  // namespace
 
 bool is_run(const fs::path& folder) {
@@ -54,11 +65,18 @@ TrainedRun::TrainedRun(comm::Communicator& trainers, const fs::path& folder, std
           loaded_->other_words.empty() ? "" : "unexpected word " + loaded_->other_words.front());
     // Only the training batch has to be dealt evenly; here nothing is trained.
     loaded_->config.train.global_batch = trainers.size();
+    fit_mesh(loaded_->config, trainers.size());
   });
   job_ = std::make_unique<Job>(trainers, loaded_->config);
+  run_folder_ = place.run;
+  networks_ = std::make_unique<workers::StageNetworks>(job_->plan(), loaded_->config.stages, job_->mesh(),
+                                                       job_->type(), loaded_->config.run.seed);
   const checkpoint::Store store(place.run / "checkpoints");
-  if (!place.step) {
-    const checkpoint::Choice choice = store.choose(trainers);
+  const auto load = [&](int64_t step) { load_checkpoint(store, step, job_->mesh(), *networks_); };
+  if (place.step) {
+    load(*place.step);
+  } else {
+    const checkpoint::Choice choice = store.load_newest(trainers, load);
     for (const std::string& damage : choice.damage) {
       if (trainers.rank() == 0) log_warning("{}", damage);
     }
@@ -67,11 +85,6 @@ TrainedRun::TrainedRun(comm::Communicator& trainers, const fs::path& folder, std
     place.step = choice.step;
   }
   step_ = *place.step;
-  run_folder_ = place.run;
-  networks_ = std::make_unique<workers::StageNetworks>(job_->plan(), loaded_->config.stages, job_->mesh(),
-                                                       job_->type(), loaded_->config.run.seed);
-  networks_->allocate(stage_of_checkpoint(store, step_));
-  load_checkpoint(store, step_, job_->mesh(), *networks_);
 }
 
 sharding::ShardedNetwork* TrainedRun::student() {

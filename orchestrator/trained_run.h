@@ -17,13 +17,13 @@ namespace tmd::orchestrator {
 bool is_run(const std::filesystem::path& folder);
 
 /// The networks of a run as one of its checkpoints has them, for sampling and evaluation. Every rank of
-/// `trainers` takes part; their number must be that of the trainers that wrote the checkpoint.
+/// `trainers` takes part, on the mesh of the configuration if it fits their number, else as so many shards.
 class TrainedRun {
  public:
   /// `folder`: a run folder (its newest intact checkpoint is taken) or one of its checkpoints/step_*.
   /// `words`: options that replace those of the run, e.g. "--sampler.steps=20". Throws kData when there is no
-  /// run folder or no checkpoint, kUsage for a word that is no option, and as Job, checkpoint::Store::choose
-  /// and load_checkpoint. Collective over: `trainers`.
+  /// run folder or no checkpoint, kUsage for a word that is no option, and as Job,
+  /// checkpoint::Store::load_newest and load_checkpoint. Collective over: `trainers`.
   TrainedRun(comm::Communicator& trainers, const std::filesystem::path& folder,
              std::vector<std::string> words = {});
 

@@ -1,8 +1,10 @@
 #include "orchestrator/training.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fmt/format.h>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -36,7 +38,8 @@ std::vector<int64_t> gather_samples(const sharding::Mesh& mesh, const std::vecto
 
 }  // namespace
 
-Training::Training(Job& job, const RunFolder& folder, const TrainRequest& request, uint64_t experiment_hash)
+Training::Training(Job& job, const RunFolder& folder, const TrainRequest& request, const StopRequest& stop,
+                   uint64_t experiment_hash)
     : job_(job),
       folder_(folder),
       request_(request),
@@ -47,20 +50,25 @@ Training::Training(Job& job, const RunFolder& folder, const TrainRequest& reques
       negative_text_(job.negative_text()),
       trainer_(job.plan(), job.config().train, job.config().stages, job.mesh(), job.config().run.seed,
                networks_, negative_text_),
-      previews_(job, folder.samples()) {}
+      previews_(job, folder.samples()),
+      fault_(request.fault, job.trainers().rank(), folder.path()),
+      stop_(stop),
+      saver_(job, store_, networks_, fault_, experiment_hash) {
+  trainer_.set_observer(this);
+}
 
 void Training::start_or_resume() {
   comm::Communicator& trainers = job_.trainers();
   store_.recover(trainers);
-  const checkpoint::Choice choice = store_.choose(trainers);
+  const checkpoint::Choice choice = store_.load_newest(
+      trainers, [this](int64_t step) { counters_ = load_checkpoint(store_, step, job_.mesh(), networks_); });
   const bool speaks = trainers.rank() == 0;
   for (const std::string& damage : choice.damage) {
     if (speaks) log_warning("{}", damage);
   }
   if (choice.step) {
-    networks_.allocate(stage_of_checkpoint(store_, *choice.step));
-    counters_ = load_checkpoint(store_, *choice.step, job_.mesh(), networks_);
-    last_saved_ = counters_.iteration;
+    saver_.set_last_saved(counters_.iteration);
+    if (speaks) probe_ = Probe::read(store_.folder(*choice.step));
     if (speaks)
       log_info("RESUMED step {} from {}", counters_.iteration, store_.folder(*choice.step).string());
   } else {
@@ -87,7 +95,7 @@ void Training::start_or_resume() {
 void Training::refuse_to_go_back() const {
   for (Stage stage : job_.config().stage_list()) {
     if (is_finished(stage)) continue;
-    check(last_saved_ < 0 || stage >= networks_.stage(), ErrorKind::kConfig,
+    check(saver_.last_saved() < 0 || stage >= networks_.stage(), ErrorKind::kConfig,
           fmt::format("the checkpoint lies in {}: a run cannot go back to {}", name(networks_.stage()),
                       name(stage)),
           "give another --run folder");
@@ -109,9 +117,11 @@ bool Training::is_finished(Stage stage) const {
 
 void Training::enter(Stage stage) {
   const bool resumed_inside =
-      last_saved_ >= 0 && networks_.stage() == stage && counters_.iteration > stage_begin(stage);
-  if (resumed_inside) return;
+      saver_.last_saved() >= 0 && networks_.stage() == stage && counters_.iteration > stage_begin(stage);
+  if (resumed_inside) return saver_.check_space();
+  saver_.wait();
   networks_.enter(stage);
+  saver_.check_space();
   if (job_.trainers().rank() == 0) {
     log_info("stage {}: {} iterations of {} samples", name(stage), job_.config().iterations(stage),
              job_.config().train.global_batch);
@@ -119,23 +129,66 @@ void Training::enter(Stage stage) {
   previews_.at_stage_begin(networks_, counters_.iteration);
 }
 
+workers::IterationIndex Training::next_iteration() const {
+  const Stage stage = networks_.stage();
+  return {.iteration = counters_.iteration + 1,
+          .in_stage = counters_.iteration + 1 - stage_begin(stage),
+          .stage_iterations = job_.config().iterations(stage)};
+}
+
 // The line of an iteration is written before its checkpoint: after a kill in between, the older checkpoint
 // repeats the iteration and its line. What saving and previews cost stands in the next line, where the loop
 // has waited for it.
 void Training::iterate() {
   const Stage stage = networks_.stage();
-  const workers::IterationIndex index{.iteration = counters_.iteration + 1,
-                                      .in_stage = counters_.iteration + 1 - stage_begin(stage),
-                                      .stage_iterations = job_.config().iterations(stage)};
+  const workers::IterationIndex index = next_iteration();
   const workers::IterationReport report = train_within_memory(index);
+  compare_with_probe(report);
   count(report);
   quarantine(report);
   const auto now = Clock::now();
-  record(report, std::exchange(held_s_, 0), seconds_between(std::exchange(line_begin_, now), now));
-  refuse_divergence(report);
-  refuse_bad_data();
-  held_s_ = save_if_due();
+  const double seconds = seconds_between(std::exchange(line_begin_, now), now);
+  record(report, saver_.take_held_s(), seconds);
+  try {
+    refuse_divergence(report);
+    refuse_bad_data();
+  } catch (const Error&) {  // the same on all ranks: a checkpoint that is being written is still good
+    saver_.wait();
+    throw;
+  }
+  saver_.note_next_losses(counters_.iteration, report.loss);
+  agree_on_saves_and_stops(seconds);
+  save_if_due();
+  if (!previews_.is_due(counters_.iteration, is_finished(stage))) return;
+  saver_.before_change_of_all();  // averages and weights change places
   previews_.after_iteration(networks_, counters_.iteration, is_finished(stage));
+}
+
+// What an iteration writes into, and when.
+void Training::reached(workers::TrainerMoment moment, method::Phase phase, int64_t iteration) {
+  using workers::TrainerMoment;
+  constexpr std::array<const char*, 4> kNames = {"batch", "compute", "reduce", "update"};
+  const std::string name = kNames[static_cast<size_t>(moment)];
+  fault_.reach(name, iteration);
+  if (moment != TrainerMoment::kUpdate) return;
+  for (const NetworkRole role : trainer_.trained_roles(phase)) {
+    saver_.before_change(role);
+    if (fault_.spoils(name, iteration))
+      networks_.network(role).shard(0).piece_gradient[0] = std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
+// One small all-reduce an iteration: what any rank knows decides for all.
+void Training::agree_on_saves_and_stops(double iteration_s) {
+  slowest_s_ = std::max(slowest_s_, iteration_s);
+  StopReason own = stop_.reason(slowest_s_ + 2 * saver_.duration_s());
+  if (feed_->stop_requested()) own = StopReason::kSignal;
+  std::array<int64_t, 2> flags = {static_cast<int64_t>(own), saver_.is_busy() ? 1 : 0};
+  comm::agree_max(job_.trainers(), flags);
+  stops_ = static_cast<StopReason>(flags[0]);
+  if (stops_ != StopReason::kNone && own == stops_)
+    log_info("stops after iteration {}: {}", counters_.iteration, stop_.text(own));
+  if (flags[1] == 0) saver_.advance();
 }
 
 // Iterations of a phase that a run is held against its plan after: the first one may still grow buffers.
@@ -236,34 +289,36 @@ void Training::refuse_bad_data() const {
               "mend the file, or raise data.max_bad to train without it");
 }
 
-double Training::save_if_due() {
-  if (counters_.iteration % job_.config().checkpoint.every != 0) return 0;
-  const auto begin = Clock::now();
-  try {
-    save();
-  } catch (const Error& e) {
-    // Equal on all ranks. The older checkpoints are as before, and the next one may succeed.
-    if (e.kind() != ErrorKind::kIo) throw;
-    if (job_.trainers().rank() == 0) {
-      log_warning("checkpoint of step {} failed, training goes on: {}", counters_.iteration, e.what());
-    }
-  }
-  return seconds_between(begin, Clock::now());
+// Nothing of the iteration was recorded or saved yet.
+void Training::compare_with_probe(const workers::IterationReport& report) {
+  comm::Communicator& trainers = job_.trainers();
+  if (counters_.iteration + 1 != first_iteration_ || saver_.last_saved() < 0) return;
+  comm::run_agreed(trainers, [&] {
+    const std::optional<Probe> stored = std::exchange(probe_, std::nullopt);
+    if (trainers.rank() != 0) return;
+    if (!stored || stored->iteration != first_iteration_)
+      return log_info("no losses are stored with the checkpoint: nothing to compare the first ones with");
+    bool warns = false;
+    const Probe found = Probe::of(job_, experiment_hash_, first_iteration_, report.loss);
+    const std::string line = stored->compare(found, job_.type(), warns);
+    if (warns) log_warning("{}", line);
+    if (!warns) log_info("{}", line);
+  });
 }
 
-void Training::save() {
-  if (metrics_)
-    metrics_->sync();  // a checkpoint's iterations must not be missing in them after a crash of the host
-  save_checkpoint(store_, job_.mesh(), experiment_hash_, networks_, counters_);
-  last_saved_ = counters_.iteration;
-  if (job_.trainers().rank() != 0) return;
-  const configs::CheckpointOptions& options = job_.config().checkpoint;
-  try {
-    store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every}, counters_.iteration);
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kIo) throw;
-    log_warning("old checkpoints stay where they are: {}", e.what());
-  }
+// The state is saved: whoever is out of patience may end the program here.
+void Training::probe_next_iteration() {
+  const Stage stage = networks_.stage();
+  if (is_finished(stage)) return;  // the next iteration is another stage's
+  const workers::IterationIndex next = next_iteration();
+  saver_.note_next_losses(next.iteration, trainer_.evaluate(next, *feed_));
+}
+
+void Training::save_if_due() {
+  if (counters_.iteration % job_.config().checkpoint.every != 0) return;
+  if (metrics_) metrics_->sync();  // a checkpoint's iterations must not be missing in them after a crash
+  const workers::IterationIndex next = next_iteration();
+  saver_.begin(counters_, trainer_.trained_roles(trainer_.phase_of(next)));
 }
 
 double Training::seconds_left() const {
@@ -275,6 +330,7 @@ double Training::seconds_left() const {
 void Training::record(const workers::IterationReport& report, double checkpoint_s, double total_s) {
   std::vector<int64_t> samples = gather_samples(job_.mesh(), report.samples);
   comm::run_agreed(job_.trainers(), [&] {
+    fault_.reach("metrics", counters_.iteration);
     if (!metrics_) return;
     const IterationRecord record{.iteration = counters_.iteration,
                                  .total_iterations = job_.config().total_iterations(),
@@ -293,14 +349,31 @@ void Training::record(const workers::IterationReport& report, double checkpoint_
   });
 }
 
+// The state is saved: what comes after it may not make the run look failed.
+void Training::publish_verdict() const {
+  try {
+    folder_.publish_verdict(ErrorKind::kRequeue, name(stops_), stop_.text(stops_));
+  } catch (const Error& e) {
+    log_warning("the verdict cannot be written: {}", e.what());
+  }
+}
+
 void Training::finish() {
-  if (last_saved_ != counters_.iteration) save();
+  comm::Communicator& trainers = job_.trainers();
+  if (metrics_) metrics_->sync();
+  saver_.save_now(counters_);
+  comm::run_agreed(trainers, [&] {
+    if (metrics_ && is_early()) publish_verdict();
+  });
+  if (is_early()) probe_next_iteration();
   if (feed_) feed_->close();
-  comm::run_agreed(job_.trainers(), [this] {
+  comm::run_agreed(trainers, [this] {
     if (metrics_) metrics_->close();
   });
-  if (job_.trainers().rank() == 0)
-    log_info("finished {} iterations in {}", counters_.iteration, folder_.path().string());
+  if (trainers.rank() != 0) return;
+  log_info("{} {} iterations in {}", is_early() ? "saved and stopped after" : "finished", counters_.iteration,
+           folder_.path().string());
+  if (is_early()) log_info("hint: the same command goes on from there");
 }
 
 }  // namespace tmd::orchestrator

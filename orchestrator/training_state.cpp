@@ -1,6 +1,7 @@
 #include "orchestrator/training_state.h"
 
 #include <fmt/format.h>
+#include <ranges>
 
 #include <ATen/ATen.h>
 
@@ -36,9 +37,10 @@ void add_parts(std::vector<NamedShard>& list, const std::string& prefix, int ran
   }
 }
 
+// The networks that are frozen, or updated more seldom, come last.
 std::vector<NamedShard> named_shards(workers::StageNetworks& networks) {
   std::vector<NamedShard> list;
-  for (auto& [role, trained] : networks.all()) {
+  for (auto& [role, trained] : std::views::reverse(networks.all())) {
     const int rank = trained.network->state_group().rank();
     for (int unit = 0; unit < trained.network->units(); ++unit) {
       sharding::UnitShard& shard = trained.network->shard(unit);
@@ -73,7 +75,6 @@ std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
     const size_t width = shard.values.element_size();
     Part& part = parts.emplace_back();
     part.key = shard.key;
-    if constexpr (requires { part.rank; }) part.rank = shard.rank;
     part.dtype = dtype_name(shard.values.scalar_type());
     for (const sharding::ShardSegment& segment : shard.segments) {
       part.slices.push_back({segment.slice, static_cast<uint64_t>(segment.shard_offset) * width});
@@ -110,28 +111,50 @@ json to_json(const RunCounters& counters, const workers::StageNetworks& networks
           {"quarantine", quarantine}};
 }
 
-void save_checkpoint(const checkpoint::Store& store, const sharding::Mesh& mesh, uint64_t experiment_hash,
-                     workers::StageNetworks& networks, const RunCounters& counters) {
+namespace {
+
+std::vector<NamedShard> shards_to_write(const sharding::Mesh& mesh, workers::StageNetworks& networks) {
+  std::vector<NamedShard> shards = named_shards(networks);
+  std::erase_if(shards, [&](const NamedShard& shard) { return shard.rank != mesh.world().rank(); });
+  return shards;
+}
+
+}  // namespace
+
+std::unique_ptr<checkpoint::BackgroundSave> begin_checkpoint(
+    const checkpoint::Store& store, const sharding::Mesh& mesh, uint64_t experiment_hash,
+    workers::StageNetworks& networks, const RunCounters& counters, checkpoint::SaveHooks hooks,
+    const std::vector<NetworkRole>& changing) {
+  std::vector<std::string> groups;
+  for (const NetworkRole role : changing) groups.push_back(name(role));
   const checkpoint::Description description{.step = counters.iteration,
                                             .mesh = mesh.shape(),
                                             .experiment_hash = experiment_hash,
                                             .code_version = code_version(),
                                             .state = to_json(counters, networks)};
-  std::vector<NamedShard> shards = named_shards(networks);
-  std::erase_if(shards, [&](const NamedShard& shard) { return shard.rank != mesh.world().rank(); });
-  const auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(shards);
-  checkpoint::save(mesh.world(), store.folder(counters.iteration), description, parts);
+  return std::make_unique<checkpoint::BackgroundSave>(
+      mesh.world(), store.folder(counters.iteration), description,
+      parts_of<checkpoint::LocalPart, std::span<const std::byte>>(shards_to_write(mesh, networks)),
+      std::move(hooks), std::move(groups));
 }
 
-Stage stage_of_checkpoint(const checkpoint::Store& store, int64_t step) {
-  return stage_named(checkpoint::read_manifest(store.folder(step)).description.state.at("stage"));
+int64_t checkpoint_bytes(const sharding::Mesh& mesh, workers::StageNetworks& networks) {
+  int64_t bytes = 0;
+  for (const NamedShard& shard : shards_to_write(mesh, networks))
+    bytes += static_cast<int64_t>(shard.values.nbytes());
+  return bytes;
 }
 
 RunCounters load_checkpoint(const checkpoint::Store& store, int64_t step, const sharding::Mesh& mesh,
                             workers::StageNetworks& networks) {
-  const auto parts = parts_of<checkpoint::PartToLoad, std::span<std::byte>>(named_shards(networks));
+  // The ranks that hold the state once between them.
+  comm::Communicator& readers = mesh.extents().pieces > 1 ? mesh.world() : mesh.copy_group();
+  const auto make_parts = [&](const checkpoint::Description& of) {
+    networks.allocate(stage_named(of.state.at("stage")));
+    return parts_of<checkpoint::PartToLoad, std::span<std::byte>>(named_shards(networks));
+  };
   const checkpoint::Description description =
-      checkpoint::load(mesh.world(), store.folder(step), mesh.shape(), parts);
+      checkpoint::load(mesh.world(), readers, store.folder(step), make_parts);
   const json& state = description.state;
   for (auto& [role, trained] : networks.all()) {
     trained.network->publish();

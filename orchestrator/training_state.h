@@ -1,14 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/background_save.h"
 #include "checkpoint/reader.h"
 #include "checkpoint/store.h"
-#include "checkpoint/writer.h"
 #include "workers/batch_feed.h"
 #include "workers/stage_networks.h"
 
@@ -25,18 +26,21 @@ struct RunCounters {
 /// The `state` of a checkpoint: stage, counters, optimizer steps, quarantine.
 nlohmann::json to_json(const RunCounters& counters, const workers::StageNetworks& networks);
 
-/// Writes a checkpoint of all networks, optimizers, averages and counters. Collective over: mesh.world().
-/// Throws kIo on all ranks when any cannot write; older checkpoints are then as before.
-void save_checkpoint(const checkpoint::Store& store, const sharding::Mesh& mesh, uint64_t experiment_hash,
-                     workers::StageNetworks& networks, const RunCounters& counters);
+/// Begins to write a checkpoint of all networks, optimizers, averages and counters, those that change most
+/// often first; a network's group is its role's name. `changing`: networks that the next iteration updates.
+/// Collective over: mesh.world(). Throws kIo on all ranks when it cannot begin; older checkpoints are then as
+/// before.
+std::unique_ptr<checkpoint::BackgroundSave> begin_checkpoint(
+    const checkpoint::Store& store, const sharding::Mesh& mesh, uint64_t experiment_hash,
+    workers::StageNetworks& networks, const RunCounters& counters, checkpoint::SaveHooks hooks = {},
+    const std::vector<workers::NetworkRole>& changing = {});
 
-/// Which stage a checkpoint is of, before its networks are made. Reads its manifest, without communication.
-/// Throws kIo when it is damaged or cannot be read, kData when it is of another version of the format or of
-/// an unknown stage.
-workers::Stage stage_of_checkpoint(const checkpoint::Store& store, int64_t step);
+/// Bytes of tensors that this rank writes into a checkpoint. No communication.
+int64_t checkpoint_bytes(const sharding::Mesh& mesh, workers::StageNetworks& networks);
 
-/// Fills networks that were allocated for the checkpoint's stage, and returns the counters.
-/// Collective over: mesh.world(). Throws as checkpoint::load.
+/// Makes the networks of the checkpoint's stage, fills them from it, whatever mesh has written it, and
+/// returns the counters. Collective over: mesh.world(). Throws as checkpoint::load, and kData for an unknown
+/// stage.
 RunCounters load_checkpoint(const checkpoint::Store& store, int64_t step, const sharding::Mesh& mesh,
                             workers::StageNetworks& networks);
 

@@ -11,6 +11,7 @@
 #include "comm/agree.h"
 #include "configs/nearest.h"
 #include "orchestrator/arguments.h"
+#include "orchestrator/checkpoint_bench.h"
 #include "orchestrator/comm_bench.h"
 #include "orchestrator/step_bench.h"
 #include "orchestrator/verbs.h"
@@ -25,6 +26,7 @@ constexpr const char* kHelp =
 tmd bench step [--preset tiny|small|wide] [--mode both|student|critic|plain|bare] [--dtype fp32|bf16] [--iterations N]
                [--warmup N] [--batch N] [--threads N] [--keep_blocks K] [--mesh.AXIS N] [--mesh.two_level]
                [--mute] [--json FILE]
+tmd bench checkpoint --folder DIR [--preset tiny|small|wide] [--repeats N] [--iterations N] [--mesh.AXIS N] [--json FILE]
 
 Measures how fast the ranks that it is started on communicate: all_gather, reduce_scatter, all_reduce, all_to_all,
 broadcast and send_recv (or those named) from 64 bytes to --largest (default 67108864) in steps of 4, in float32, by every
@@ -47,8 +49,12 @@ losses. scripts/bench runs the same work on FSDP2 with diffusers' network beside
 network, bare the same without any engine (one rank; compare with --keep_blocks 1000, since it recomputes nothing); --mute
 measures steps that communicate nothing, whose losses have no meaning.
 
+bench checkpoint writes checkpoints of the same networks into a new folder while it trains, and loads them again: how long training
+is held, how long iterations take meanwhile, and a load beside a plain read of the same bytes.
+
   mpirun -n 2 tmd bench step --preset small
   mpirun -n 4 tmd bench step --preset tiny --mesh.sequence 2 --iterations 5 --json step.json
+  mpirun -n 2 tmd bench checkpoint --preset small --folder scratch
 )";
 
 int64_t in_range(const Arguments& arguments, const std::string& name, int64_t otherwise, int64_t least,
@@ -85,6 +91,14 @@ std::string one_of(const Arguments& arguments, const std::string& name,
   return value;
 }
 
+sharding::MeshShape parse_mesh(const Arguments& arguments) {
+  return {.replicate = in_range(arguments, "mesh.replicate", 1, 0, 1 << 20),
+          .shard = in_range(arguments, "mesh.shard", 0, 0, 1 << 20),
+          .sequence = in_range(arguments, "mesh.sequence", 1, 0, 1 << 20),
+          .tensor = in_range(arguments, "mesh.tensor", 1, 0, 1 << 20),
+          .two_level = arguments.has("mesh.two_level")};
+}
+
 StepBenchPlan parse_step_plan(const Arguments& arguments) {
   check(arguments.plain().size() == 1, ErrorKind::kUsage,
         "tmd bench step: unexpected word " + arguments.plain().back());
@@ -100,11 +114,17 @@ StepBenchPlan parse_step_plan(const Arguments& arguments) {
   plan.mute = arguments.has("mute");
   check(!plan.mute || plan.warmup > 0, ErrorKind::kUsage,
         "tmd bench step: --mute needs a warm-up, which communicates");
-  plan.mesh = {.replicate = in_range(arguments, "mesh.replicate", 1, 0, 1 << 20),
-               .shard = in_range(arguments, "mesh.shard", 0, 0, 1 << 20),
-               .sequence = in_range(arguments, "mesh.sequence", 1, 0, 1 << 20),
-               .tensor = in_range(arguments, "mesh.tensor", 1, 0, 1 << 20),
-               .two_level = arguments.has("mesh.two_level")};
+  plan.mesh = parse_mesh(arguments);
+  return plan;
+}
+
+CheckpointBenchPlan parse_checkpoint_plan(const Arguments& arguments) {
+  CheckpointBenchPlan plan;
+  plan.preset = one_of(arguments, "preset", {"small", "tiny", "wide"});
+  plan.folder = arguments.required("folder");
+  plan.iterations = in_range(arguments, "iterations", plan.iterations, 1, 1000);
+  plan.repeats = in_range(arguments, "repeats", plan.repeats, 1, 1000);
+  plan.mesh = parse_mesh(arguments);
   return plan;
 }
 
@@ -118,28 +138,45 @@ void show(comm::Communicator& world, const fs::path& file, const std::string& ta
   });
 }
 
+const std::set<std::string> kMeshOptions = {"mesh.replicate", "mesh.shard", "mesh.sequence", "mesh.tensor"};
+
+// The options of a subject, those of the mesh included where it has one.
+std::set<std::string> options_of(const std::string& subject) {
+  if (subject == "comm") return {"largest", "repeats", "json"};
+  std::set<std::string> options = {"preset", "iterations", "json"};
+  options.insert(kMeshOptions.begin(), kMeshOptions.end());
+  if (subject == "step") {
+    options.insert({"mode", "dtype", "warmup", "batch", "threads", "keep_blocks"});
+  } else {
+    options.insert({"folder", "repeats"});
+  }
+  return options;
+}
+
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
-  const bool is_step = !words.empty() && words.front() == "step";
-  check(is_step || (!words.empty() && words.front() == "comm"), ErrorKind::kUsage,
+  const std::string subject = words.empty() ? "" : words.front();
+  check(subject == "step" || subject == "comm" || subject == "checkpoint", ErrorKind::kUsage,
         words.empty() ? "tmd bench: say what to measure"
                       : "tmd bench: '" + words.front() + "' cannot be measured",
-        "tmd bench comm, or tmd bench step");
-  const std::set<std::string> of_comm = {"largest", "repeats", "json"};
-  const std::set<std::string> of_step = {
-      "preset",      "mode", "dtype",          "iterations", "warmup",        "batch",      "threads",
-      "keep_blocks", "json", "mesh.replicate", "mesh.shard", "mesh.sequence", "mesh.tensor"};
-  const std::set<std::string> switches =
-      is_step ? std::set<std::string>{"mute", "mesh.two_level"} : std::set<std::string>{};
-  const Arguments arguments("bench", words, is_step ? of_step : of_comm, switches);
+        "tmd bench comm, tmd bench step or tmd bench checkpoint");
+  std::set<std::string> switches;
+  if (subject != "comm") switches.insert("mesh.two_level");
+  if (subject == "step") switches.insert("mute");
+  const Arguments arguments("bench", words, options_of(subject), switches);
   const fs::path file = arguments.value_or("json", "");
-  const CommBenchPlan comm_plan = is_step ? CommBenchPlan() : parse_comm_plan(arguments);
-  const StepBenchPlan step_plan = is_step ? parse_step_plan(arguments) : StepBenchPlan();
+  const CommBenchPlan comm_plan = subject == "comm" ? parse_comm_plan(arguments) : CommBenchPlan();
+  const StepBenchPlan step_plan = subject == "step" ? parse_step_plan(arguments) : StepBenchPlan();
+  const CheckpointBenchPlan checkpoint_plan =
+      subject == "checkpoint" ? parse_checkpoint_plan(arguments) : CheckpointBenchPlan();
   comm::run_agreed(world, [&] {
     if (world.rank() == 0 && file.has_parent_path()) create_folders(file.parent_path());
   });
-  if (is_step) {
+  if (subject == "step") {
     const StepBench bench = measure_steps(world, step_plan);
     show(world, file, bench.table(step_plan), bench.json(step_plan));
+  } else if (subject == "checkpoint") {
+    const CheckpointBench bench = measure_checkpoints(world, checkpoint_plan);
+    show(world, file, bench.table(), bench.json());
   } else {
     const CommBench bench = measure_communication(world, comm_plan);
     show(world, file, bench.table(), bench.json());
@@ -149,6 +186,6 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
 
 }  // namespace
 
-const Verb kBenchVerb{"bench", "measure how fast the ranks communicate and train", kHelp, run};
+const Verb kBenchVerb{"bench", "measure how fast the ranks communicate, train and save", kHelp, run};
 
 }  // namespace tmd::orchestrator

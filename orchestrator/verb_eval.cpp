@@ -18,7 +18,7 @@ constexpr const char* kHelp =
 Samples the teacher (all its steps, and as few as the student takes) and the student of a run, and measures them against
 the data: rules for the toys, sliced Wasserstein distance and motion energy for anything else. The first line is what real
 data of the same size scores. Prompts, seeds and all numbers go to FILE (default: DIR/eval/step_N.json).
-Runs on as many ranks as trained the run.
+Runs on any number of ranks.
 
   mpirun -n 2 tmd eval --run runs/clips
   mpirun -n 2 tmd eval --run runs/clips --samples 128 --sampler.steps=30

@@ -34,7 +34,7 @@ or file of a published Wan model or an earlier export, which is converted.
                     of a model in f64, which no export has, say what it becomes. Numbers beyond the range of f16 are refused.
 
 Every export carries its step schedule and shift in the metadata, embeddings.h5 with a few prompts and the negative prompt
-where they are known, and a README.md that says how to run it. A run is exported by as many ranks as trained it.
+where they are known, and a README.md that says how to run it. Any number of ranks exports a run.
 
   mpirun -n 2 tmd export runs/shapes-tmd --output exported
   mpirun -n 2 tmd export runs/shapes-dmd2v --for diffusers --dtype bf16 --output exported-diffusers

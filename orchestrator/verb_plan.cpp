@@ -1,16 +1,15 @@
-#include <charconv>
 #include <filesystem>
 #include <fmt/format.h>
 #include <iostream>
 
 #include "base/error.h"
 #include "comm/agree.h"
-#include "data/data_set.h"
 #include "orchestrator/arguments.h"
 #include "orchestrator/job.h"
 #include "orchestrator/load_config.h"
 #include "orchestrator/plan.h"
 #include "orchestrator/plan_advice.h"
+#include "orchestrator/planned_sample.h"
 #include "orchestrator/verbs.h"
 
 namespace tmd::orchestrator {
@@ -31,27 +30,6 @@ BYTES (80e9, 80GB, 512MiB) are those of a rank's device, h100 has 80 GB; cpu is 
 The sizes of a sample come from data.files, where they are named and there, else from --latent, else 16,21,60,104 (81 frames
 of 480 x 832). Exit code 2 and up to three changes that fit, when this does not; 78 for a bad configuration.
 )";
-
-workers::SampleShape shape_of(const configs::Config& config, const std::string& latent) {
-  workers::SampleShape shape{.latent = {config.model.wan.channels, 21, 60, 104},
-                             .text = {config.model.wan.text_length, config.model.wan.text_dim}};
-  if (!latent.empty()) {
-    size_t axis = 0;
-    const char* at = latent.data();
-    const char* const end = latent.data() + latent.size();
-    for (; axis < 4 && at != end; ++axis) {
-      const auto [next, error] = std::from_chars(at, end, shape.latent[axis]);
-      if (error != std::errc() || shape.latent[axis] < 1) break;
-      at = next != end && *next == ',' ? next + 1 : next;
-    }
-    check(axis == 4 && at == end, ErrorKind::kUsage,
-          fmt::format("tmd plan: --latent {} is no C,T,H,W", latent));
-    return shape;
-  }
-  if (config.data.files.empty()) return shape;
-  const data::DataSet set(data::resolve_files(config.data.files));
-  return {set.header().latent_shape, set.header().text_shape};
-}
 
 std::string advice_text(const std::vector<Advice>& advice, int ranks) {
   if (advice.empty()) return "none of the changes that were tried makes it fit\n";
@@ -110,7 +88,7 @@ int plan_here(const Request& request) {
   const configs::Config& config = loaded->config;
   const workers::RoleLayout roles =
       workers::lay_out_roles(request.ranks, static_cast<int>(config.data_workers));
-  const workers::SampleShape shape = shape_of(config, request.latent);
+  const workers::SampleShape shape = planned_sample("plan", config, request.latent);
   const PlanInput input{config, roles.trainers, shape, compute_type(config.train)};
   const DeviceModel device = device_model(request.device, roles.trainers, input.type);
   const Plan plan = make_plan(input, device);

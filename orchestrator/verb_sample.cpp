@@ -45,7 +45,7 @@ scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of 
                          student, `inner_noise` [M, N, C, T, H, W]
 
 Writes samples.h5 (latents with their prompts, itself a tmd-latents file) and, when the latents can be decoded, samples.png
-and samples.webp of the first 64. Runs of several ranks are sampled by as many.
+and samples.webp of the first 64. Any number of ranks samples a run.
 
   mpirun -n 2 tmd sample --weights runs/clips --count 8 --output out
   mpirun -n 2 tmd sample --weights runs/clips/checkpoints/step_00000400 --prompts mine.h5 --seed 7 --output out

@@ -22,7 +22,9 @@ const std::vector<Verb>& verbs();
 // Each in a file of its own, verb_NAME.cpp.
 extern const Verb kTrainVerb;
 extern const Verb kDemoVerb;
+extern const Verb kDoctorVerb;
 extern const Verb kPlanVerb;
+extern const Verb kSlurmVerb;
 extern const Verb kSampleVerb;
 extern const Verb kEvalVerb;
 extern const Verb kExportVerb;

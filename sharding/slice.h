@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,18 @@ struct Slice {
   int64_t run_elements() const;
   /// Place in the whole tensor, row-major, of element `flat` of the block.
   int64_t place_in_tensor(int64_t flat) const;
+  /// The first element of the block whose place in the whole tensor is `place` or behind it; the block's
+  /// number of elements when there is none.
+  int64_t first_from(int64_t place) const;
   bool operator==(const Slice&) const = default;
+
+ private:
+  int64_t elements_inside() const;  // of one step of the split dimension
 };
+
+/// Calls `visit(from_flat, to_flat, elements)` for every run of elements that two slices of one tensor share,
+/// ascending: positions in the blocks of the two, which may be cut in different ways.
+void for_each_shared_run(const Slice& from, const Slice& to,
+                         const std::function<void(int64_t, int64_t, int64_t)>& visit);
 
 }  // namespace tmd::sharding

@@ -213,6 +213,27 @@ Trainer::Losses Trainer::differentiate(Phase phase, const Batch& batch, int64_t 
   return values;
 }
 
+Batch Trainer::take(BatchFeed& feed, int64_t iteration) const {
+  Batch batch;
+  mesh_.world().mark("data");
+  comm::run_agreed(mesh_.world(), [&] { batch = feed.next(); });
+  ensure(batch.iteration == iteration, "the feed and the trainer are at the same iteration");
+  return batch;
+}
+
+std::map<std::string, double> Trainer::evaluate(const IterationIndex& index, BatchFeed& feed) {
+  const at::NoGradGuard no_grad;
+  const int64_t share = train_.global_batch / mesh_.data_ranks();
+  Sums sums;
+  for (int64_t done = 0; done < share;) {
+    const Batch batch = take(feed, index.iteration);
+    sums.add(losses(phase_of(index), batch, index.iteration).loss,
+             mesh_.sample_group().rank() == 0 ? 1 : 0);  // every sample counts once
+    done += static_cast<int64_t>(batch.samples.size());
+  }
+  return sums.means(mesh_.world(), train_.global_batch);
+}
+
 void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report) {
   comm::Communicator& world = mesh_.world();
   const int64_t share = train_.global_batch / mesh_.data_ranks();
@@ -221,10 +242,9 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
   Stopwatch all;
   networks_.buffers().begin_phase(std::string(method::name(phase)));
   while (static_cast<int64_t>(report.samples.size()) < share) {
-    Batch batch;
-    world.mark("data");
-    comm::run_agreed(world, [&] { batch = feed.next(); });
-    ensure(batch.iteration == index.iteration, "the feed and the trainer are at the same iteration");
+    reach(TrainerMoment::kBatch, phase, index);
+    const Batch batch = take(feed, index.iteration);
+    reach(TrainerMoment::kCompute, phase, index);
     const Losses values = differentiate(phase, batch, index.iteration);
     const double weight = mesh_.sample_group().rank() == 0 ? 1 : 0;  // every sample counts once
     loss_sums.add(values.loss, weight);
@@ -233,6 +253,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
     report.bad.insert(report.bad.end(), batch.bad.begin(), batch.bad.end());
   }
   networks_.buffers().end_phase();
+  reach(TrainerMoment::kReduce, phase, index);
   for (NetworkRole role : trained_roles(phase)) networks_.network(role).reduce_over_replicas();
   report.loss = loss_sums.means(world, train_.global_batch);
   report.diag = diag_sums.means(world, train_.global_batch);
@@ -313,11 +334,16 @@ void Trainer::report_gate(IterationReport& report) {
   if (sums[1] > 0) report.diag["gate"] = 1 / (1 + std::exp(-sums[0] / sums[1]));
 }
 
+void Trainer::reach(TrainerMoment moment, Phase phase, const IterationIndex& index) const {
+  if (observer_) observer_->reached(moment, phase, index.iteration);
+}
+
 IterationReport Trainer::run(const IterationIndex& index, BatchFeed& feed) {
   IterationReport before, report;
   take_exposed(before);  // what a new stage or a preview gathered is no time of this iteration
   report.phase = phase_of(index);
   accumulate(report.phase, index, feed, report);
+  reach(TrainerMoment::kUpdate, report.phase, index);
   update(report.phase, index, report);
   if (networks_.has(NetworkRole::kStudent)) report_gate(report);
   return report;

@@ -41,12 +41,31 @@ struct IterationReport {
   IterationTime time;
 };
 
+/// Where an iteration is.
+enum class TrainerMoment {
+  kBatch,    ///< before a micro-batch is taken
+  kCompute,  ///< before its forward and backward pass
+  kReduce,   ///< before gradients are summed over the replicas
+  kUpdate,   ///< before the trained networks change
+};
+
+/// Who wants to know where the iterations of a trainer are: checkpoints under way, injected faults.
+class TrainerObserver {
+ public:
+  virtual ~TrainerObserver() = default;
+  /// May throw; on one rank alone only what ends the program.
+  virtual void reached(TrainerMoment moment, method::Phase phase, int64_t iteration) = 0;
+};
+
 /// Runs iterations of the present stage: batch, losses, accumulate, clip, step, average.
 class Trainer {
  public:
   /// Keeps references to all but `seed` and `negative_text`: [1, S, E] of the networks' type.
   Trainer(const NetworkPlan& plan, const TrainOptions& train, const StageOptions& stages,
           const sharding::Mesh& mesh, uint64_t seed, StageNetworks& networks, at::Tensor negative_text);
+
+  /// Told from now on; null: nobody. Must outlive the trainer.
+  void set_observer(TrainerObserver* observer) { observer_ = observer; }
 
   /// What the iteration updates.
   method::Phase phase_of(const IterationIndex& index) const;
@@ -57,6 +76,10 @@ class Trainer {
   /// on every rank alike; kInternal when the feed is at another iteration, kData when latents or text do not
   /// fit the model.
   IterationReport run(const IterationIndex& index, BatchFeed& feed);
+
+  /// The losses that `run` would report, without an update; takes the same micro-batches. Collective over:
+  /// mesh.world(). Throws as `run`.
+  std::map<std::string, double> evaluate(const IterationIndex& index, BatchFeed& feed);
 
   /// Per-sample values of a micro-batch: the objective with gradient, and what is reported.
   struct Losses {
@@ -79,12 +102,14 @@ class Trainer {
   Losses critic_losses(const Batch& batch, const method::DrawKey& key);
   method::DropoutShape dropout_shape() const;
 
+  Batch take(BatchFeed& feed, int64_t iteration) const;
   void accumulate(method::Phase phase, const IterationIndex& index, BatchFeed& feed, IterationReport& report);
   void update(method::Phase phase, const IterationIndex& index, IterationReport& report);
   double base_lr(NetworkRole role) const;
   const OptimizerOptions& optimizer_options() const;
   void take_exposed(IterationReport& report);
   void report_gate(IterationReport& report);
+  void reach(TrainerMoment moment, method::Phase phase, const IterationIndex& index) const;
 
   const NetworkPlan& plan_;
   const TrainOptions& train_;
@@ -93,6 +118,7 @@ class Trainer {
   uint64_t seed_;
   StageNetworks& networks_;
   at::Tensor negative_text_;  // [1, S, E]
+  TrainerObserver* observer_ = nullptr;
 };
 
 }  // namespace tmd::workers

@@ -10,6 +10,8 @@ import pathlib
 import subprocess
 import sys
 
+import checkpoints
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER = pathlib.Path(__file__).resolve().parent / "fsdp2_wan.py"
 CALIBRATE = PEER.parent / "calibrate.py"
@@ -172,6 +174,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--costs", action="store_true", help="measure what the engine costs instead: against bare block "
                         "functions, against steps that communicate nothing, over ranks")
+    parser.add_argument("--checkpoints", action="store_true", help="measure checkpoints instead, beside torch.distributed.checkpoint")
     parser.add_argument("--markdown", type=pathlib.Path, help="also write the table there")
     parser.add_argument("--json", type=pathlib.Path, help="also write all numbers there")
     parser.add_argument("--scratch", type=pathlib.Path, default=pathlib.Path("/tmp"))
@@ -179,11 +182,14 @@ def main():
     unknown = [case for case in args.cases if case not in CASES]
     if unknown or args.repeats < 1:
         parser.error(f"there is no case {unknown[0]}" if unknown else "--repeats is at least 1")
-    if args.costs and args.cases:
-        parser.error("--costs takes no cases")
+    if (args.costs or args.checkpoints) and args.cases:
+        parser.error("--costs and --checkpoints take no cases")
     if args.costs:
         results = [measure_cost(name, args.repeats, args.scratch) for name in COSTS]
         text = cost_table(results)
+    elif args.checkpoints:
+        results = checkpoints.measure(run, TMD, args.repeats, args.scratch)
+        text = checkpoints.table(results)
     else:
         results = [measure(case, args.repeats, args.scratch) for case in args.cases or CASES]
         text = table(results)

@@ -51,7 +51,7 @@ TEST(Save, existing_checkpoint_of_the_step_is_replaced) {
 
   Example loaded = other;
   loaded.clear();
-  load(world(), root / step_folder_name(10), example_mesh(world().size()), loaded.to_load());
+  load(world(), world(), root / step_folder_name(10), [&](const Description&) { return loaded.to_load(); });
   EXPECT_EQ(loaded.bytes, other.bytes);
   EXPECT_EQ(list_folder(root).size(), 1u);
 }

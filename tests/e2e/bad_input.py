@@ -136,8 +136,9 @@ def ranks_that_differ():
 
 
 def contents(run):
-    """Every file of a run but its logs and journals."""
-    return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.parent.name not in ("log", "journal")}
+    """Every file of a run but its logs and journals, and the name of its last user."""
+    return {p: p.read_bytes() for p in run.rglob("*")
+            if p.is_file() and p.parent.name not in ("log", "journal") and p.name != "in_use"}
 
 
 def other_experiment():

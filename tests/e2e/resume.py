@@ -91,6 +91,85 @@ def stopped_rank_is_named():
         check(losses(unbroken) == losses(run), "the losses after the restart differ")
 
 
+def use_of(pid):
+    """Open files and resident KiB of a process."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return len(os.listdir(f"/proc/{pid}/fd")), int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+
+def fifty_saves_in_a_row():
+    """Neither memory nor open files grow with them."""
+    for mode, count in (("true", 200), ("false", 90)):  # some are left out while the one before is being written
+        with Workplace() as place:
+            run = place.path / "run"
+            process = place.start(2, run, "--run.stages=teacher", f"--teacher.iterations={count}", "--checkpoint.every=1",
+                                  f"--checkpoint.async={mode}")
+            uses = []
+            for iteration in (15, count - 10):
+                wait_for_iteration(run, iteration, process)
+                uses.append([use_of(pid) for pid in ranks_of(process)])
+            output, _ = process.communicate(timeout=120)
+            check(process.returncode == 0, f"exit code {process.returncode}:\n{output[-2000:]}")
+            saved = count - output.count("is left out")
+            check(saved >= 50, f"async {mode}: only {saved} saves")
+            for (files, memory), (files_later, memory_later) in zip(*uses):
+                # One save may be under way at either moment, with its files.
+                check(abs(files_later - files) <= 6, f"async {mode}: {files} open files, then {files_later}")
+                check(memory_later - memory < 6000, f"async {mode}: {memory} KiB, then {memory_later}")
+
+
+def other_meshes_resume():
+    """One run over five starts on other meshes and numbers of ranks: losses as on one rank, within rounding."""
+    starts = [(3, []), (4, ["--mesh.tensor=2", "--mesh.shard=2"]), (2, ["--mesh.replicate=2", "--mesh.two_level=true"]),
+              (4, ["--mesh.data_workers=2", "--mesh.sequence=2"]), (1, [])]
+    words = [w for w in WORDS if "data_workers" not in w]
+    with Workplace() as place:
+        whole, run = place.path / "whole", place.path / "run"
+        place.run(1, whole, *words)
+        compared = 0
+        for i, (ranks, mesh) in enumerate(starts):
+            stop = ["--fault=throw:0:batch:%d" % (6 * i + 5)] if i + 1 < len(starts) else []
+            output = place.run(ranks, run, *words, "--checkpoint.every=2", *mesh, *stop, expect=70 if stop else 0)
+            if i:
+                check("RESUMED step" in output, f"start {i} did not resume:\n{output[-2500:]}")
+                compared += "are those before the start" in output
+                # A run may die between the commit of a checkpoint and the next boundary, where its probe is written.
+                check("are those before the start" in output or "nothing to compare" in output, f"start {i}:\n{output[:2500]}")
+        check(compared >= 2, f"only {compared} of 4 starts compared their first losses")
+        apart = max(abs(a[name] - b[name]) / (abs(a[name]) + 1e-3)
+                    for (_, _, a), (_, _, b) in zip(losses(whole), losses(run)) for name in a)
+        check(apart < 1e-4, f"losses differ by {apart}")
+
+
+def stop_leaves_no_second_job_in():
+    """A run folder belongs to one job at a time."""
+    with Workplace() as place:
+        run = place.path / "run"
+        words = ["--run.stages=teacher", "--teacher.iterations=400"]
+        process = place.start(2, run, *words)
+        wait_for_iteration(run, 2, process)
+        output = place.run(1, run, *words, expect=78)
+        check(f"is in use by process {ranks_of(process)[0]} on host" in output, f"the holder is not named:\n{output[-2000:]}")
+        os.kill(ranks_of(process)[0], signal.SIGKILL)
+        process.communicate(timeout=60)
+        place.run(1, run, "--run.stages=teacher", "--teacher.iterations=1", "--allow-change", "teacher.iterations")
+
+
+def starts_that_are_asked_for():
+    """--resume needs a checkpoint, --fresh none; a refused start leaves nothing behind."""
+    with Workplace() as place:
+        run = place.path / "run"
+        words = ["--run.stages=teacher", "--teacher.iterations=2"]
+        output = place.run(1, run, *words, "--resume", expect=78)
+        check("there is no checkpoint in" in output and not run.exists(), f"{output[-1500:]}")
+        place.run(1, run, *words, "--resume", "--fresh")
+        output = place.run(1, run, *words, "--fresh", expect=78)
+        check("holds checkpoints" in output, f"{output[-1500:]}")
+        check("RESUMED step 2" in place.run(1, run, *words, "--resume"), "not resumed")
+        for fault in ("kill:0:batch", "boom:0:batch:3", "kill:0:lunch:3", "nan:0:batch:3", "kill:7:batch:3", "enospc:0:batch:3"):
+            place.run(1, run, *words, f"--fault={fault}", expect=64)
+
+
 def finished_run_is_left_alone():
     with Workplace() as place:
         run = place.path / "run"
@@ -145,25 +224,37 @@ def largest(checkpoint_files):
     return max(sum(map(len, files.values())) for files in checkpoint_files.values())
 
 
-def full_disk_leaves_the_old_checkpoint():
-    """Room for half a checkpoint: every save fails, training goes on to its end, the last save ends it."""
+def full_disk_is_refused_at_start():
+    """Room for half a checkpoint: the run does not begin what it cannot save."""
     with Workplace() as place:
         run, good, longer = trained_folder(place)
         output = place.run(2, run, *longer, "--teacher.iterations=20", free_bytes=largest(good) // 2, expect=74)
-        check("training goes on" in output, f"no warning about the failed save:\n{output[-2000:]}")
-        check(records(run)[-1]["iteration"] == 20, "training did not go on after the failed save")
+        check("1 more checkpoint of" in output and "need room" in output, f"no word about the space:\n{output[-2000:]}")
         check(checkpoints(run) == good, f"the old checkpoints were touched: {checkpoints(run).keys()}")
-        output = place.run(2, run, *longer, "--teacher.iterations=20")
-        check("RESUMED step 12" in output, f"did not resume from the intact one:\n{output[-2000:]}")
+
+
+def full_disk_leaves_the_old_checkpoint():
+    """The disk is filled to half a checkpoint: every save fails, training goes on to its end, the last save ends it."""
+    with Workplace() as place:
+        run, good, longer = trained_folder(place)
+        output = place.run(2, run, *longer, "--teacher.iterations=200", free_bytes=3 * largest(good), expect=74,
+                           meanwhile=after_iteration(13, f"head -c {5 * largest(good) // 2} /dev/zero > filler"))
+        check("training goes on" in output, f"no warning about the failed save:\n{output[-2000:]}")
+        check(records(run)[-1]["iteration"] == 200, "training did not go on after the failed save")
+        (run / "filler").unlink()
+        good = checkpoints(run)
+        check(good and max(good) <= "step_00000020", f"checkpoints on a full disk: {good.keys()}")
+        output = place.run(2, run, *longer, "--teacher.iterations=200")
+        check(f"RESUMED step {int(max(good)[5:])}" in output, f"did not resume from the intact one:\n{output[-2000:]}")
 
 
 def disk_that_is_freed_again_costs_nothing():
     """Saves fail until somebody makes room; then they succeed, and so does the run."""
     with Workplace() as place:
         run, good, longer = trained_folder(place)
-        (run / "ballast").write_bytes(bytes(4 * largest(good)))
-        output = place.run(2, run, *longer, "--teacher.iterations=300", free_bytes=largest(good) // 2,
-                           meanwhile=after_iteration(17, "rm ballast"))
+        fill = f"head -c {5 * largest(good) // 2} /dev/zero > ballast"
+        output = place.run(2, run, *longer, "--teacher.iterations=300", free_bytes=3 * largest(good),
+                           meanwhile=after_iteration(13, fill) + "; " + after_iteration(60, "rm ballast"))
         check("training goes on" in output, f"no save failed:\n{output[-2000:]}")
         check([r["iteration"] for r in records(run)] == list(range(1, 301)), "iterations are missing in the metrics")
         check("step_00000300" in checkpoints(run), f"no checkpoint at the end: {checkpoints(run).keys()}")
@@ -184,7 +275,8 @@ def disk_that_fills_up_stops_nothing_but_the_last_save():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (kill_and_resume, replicas_resume, stopped_rank_is_named, finished_run_is_left_alone, damaged_checkpoint_falls_back,
-                                           all_checkpoints_damaged_is_no_fresh_start, full_disk_leaves_the_old_checkpoint,
+    sys.exit(main({f.__name__: f for f in (kill_and_resume, replicas_resume, stopped_rank_is_named, fifty_saves_in_a_row, other_meshes_resume, stop_leaves_no_second_job_in,
+                                           starts_that_are_asked_for, finished_run_is_left_alone, damaged_checkpoint_falls_back,
+                                           all_checkpoints_damaged_is_no_fresh_start, full_disk_is_refused_at_start, full_disk_leaves_the_old_checkpoint,
                                            disk_that_is_freed_again_costs_nothing,
                                            disk_that_fills_up_stops_nothing_but_the_last_save)}))

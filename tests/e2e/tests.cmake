@@ -11,9 +11,13 @@ endfunction()
 
 tmd_e2e_test(same_losses same_losses)
 tmd_e2e_test(resume resume)
+# A sample of the table of faults, another one every day; all of it: scripts/test --full, or faults.py --full.
+tmd_e2e_test(faults faults LABELS fault)
+tmd_e2e_test(all_faults faults CASES --full LABELS "fault;long")
 tmd_e2e_test(bad_input bad_input)
 tmd_e2e_test(plan plan)
 tmd_e2e_test(verbs verbs)
+tmd_e2e_test(doctor doctor)
 tmd_e2e_test(exports exports)
 tmd_e2e_test(readme readme)
 tmd_e2e_test(demo demo CASES wrong_folder quick_demo damaged_teacher)
