@@ -14,6 +14,7 @@
 #include "base/folder.h"
 #include "base/host_memory.h"
 #include "comm/agree.h"
+#include "orchestrator/spread.h"
 #include "orchestrator/step_bench.h"
 #include "orchestrator/training_state.h"
 #include "workers/networks.h"
@@ -167,13 +168,6 @@ class Run {
   Clock::time_point begun_;
   double held_s_ = 0, save_s_ = 0;
 };
-
-nlohmann::json spread(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t n = values.size();
-  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-  return {{"min", values.front()}, {"median", median}, {"max", values.back()}};
-}
 
 }  // namespace
 

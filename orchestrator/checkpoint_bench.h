@@ -29,7 +29,7 @@ struct CheckpointBench {
   std::vector<double> step_in_save_s;  ///< iterations while a checkpoint is written
   std::vector<double> held_s;          ///< of the loop, by each save
   std::vector<double> save_s;          ///< from its begin to its end
-  std::vector<double> allocate_s;        ///< networks made for a load, their moments and gradients zeroed
+  std::vector<double> allocate_s;      ///< networks made for a load, their moments and gradients zeroed
   std::vector<double> load_s;          ///< with warm file caches, into networks that are there
   std::vector<double> read_s;          ///< the same files read into fresh memory
   double extra_bytes = 0;              ///< resident at most, more than without saves; worst rank

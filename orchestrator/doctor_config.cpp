@@ -9,6 +9,7 @@
 #include "data/data_set.h"
 #include "orchestrator/doctor.h"
 #include "orchestrator/job.h"
+#include "orchestrator/training_state.h"
 #include "workers/roles.h"
 #include "workers/stage_networks.h"
 
@@ -90,20 +91,7 @@ uint64_t checkpoint_bytes(const configs::Config& config) {
   uint64_t largest = 0;
   for (workers::Stage stage : config.stage_list()) {
     networks.allocate(stage);
-    uint64_t bytes = 0;
-    for (const auto& [role, trained] : networks.all()) {
-      // Master, two moments and the average have the same size; frozen networks may have parts alone.
-      const uint64_t copies = 1 + (trained.optimizer ? 2 : 0) + (trained.average ? 1 : 0);
-      for (int unit = 0; unit < trained.network->units(); ++unit) {
-        const sharding::UnitShard& shard = trained.network->shard(unit);
-        if (shard.master.defined()) {
-          bytes += copies * shard.master.nbytes();
-          continue;
-        }
-        for (const at::Tensor& part : shard.parts) bytes += part.nbytes();
-      }
-    }
-    largest = std::max(largest, bytes);
+    largest = std::max(largest, static_cast<uint64_t>(checkpoint_bytes(mesh, networks)));
   }
   mesh.close();
   alone.close();

@@ -22,6 +22,7 @@
 #include "model/wan_names.h"
 #include "orchestrator/bare_wan.h"
 #include "orchestrator/muted_communicator.h"
+#include "orchestrator/spread.h"
 #include "sharding/adamw.h"
 #include "sharding/initialise.h"
 #include "sharding/memory_counter.h"
@@ -343,17 +344,6 @@ StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
   mesh.close();
   return bench;
 }
-
-namespace {
-
-nlohmann::json spread(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t n = values.size();
-  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-  return {{"min", values.front()}, {"median", median}, {"max", values.back()}};
-}
-
-}  // namespace
 
 nlohmann::json StepBench::json(const StepBenchPlan& plan) const {
   nlohmann::json steps = nlohmann::json::object();
