@@ -12,6 +12,9 @@ namespace tmd::checkpoint {
 namespace fs = std::filesystem;
 namespace {
 
+// Of what changes soon, written at once instead of copied: beside the copies a save needs a few buffers.
+constexpr uint64_t kLeftOut = 40 * kBlockBytes;
+
 void check_parts(const std::vector<LocalPart>& parts) {
   std::set<std::string> keys;
   for (const LocalPart& part : parts) {
@@ -42,27 +45,34 @@ PartWriter::PartWriter(int rank, std::vector<LocalPart> parts) : rank_(rank) {
 bool PartWriter::copy_block(Source& source) {
   const uint64_t size = source.part.bytes.size();
   if (source.done == size) return false;
-  if (!source.copy) {
-    source.copy = std::make_unique_for_overwrite<std::byte[]>(size - source.done);
+  if (!source.copy.data()) {
+    source.copy = AnonymousMemory(size - source.done);
     source.copy_begin = source.copy_end = source.done;
   }
   const uint64_t count = std::min(kBlockBytes, size - source.copy_end);
-  std::memcpy(source.copy.get() + (source.copy_end - source.copy_begin),
+  std::memcpy(source.copy.data() + (source.copy_end - source.copy_begin),
               source.part.bytes.data() + source.copy_end, count);
   source.copy_end += count;
   return source.copy_end < size;
 }
 
-// The lock is free between blocks: whoever calls `keep` meanwhile copies the rest at once.
-void PartWriter::copy_in_pieces(const std::string& group) {
+// The lock is free between blocks: whoever calls `keep` meanwhile copies the rest at once. Leaves out whole
+// parts of at most `left_out` bytes, and returns what may still be left out.
+uint64_t PartWriter::copy_in_pieces(const std::string& group, uint64_t left_out) {
   for (Source& source : sources_) {
     if (group_of(source.part.key) != group) continue;
+    if (source.part.bytes.size() <= left_out) {
+      left_out -= source.part.bytes.size();
+      continue;
+    }
+    left_out = 0;
     for (bool more = true; more;) {
       const std::scoped_lock lock(mutex_);
       check(!is_cancelled_, ErrorKind::kIo, "the checkpoint was given up");
       more = copy_block(source);
     }
   }
+  return left_out;
 }
 
 void PartWriter::keep(const std::string& group) {
@@ -79,16 +89,22 @@ std::span<const std::byte> PartWriter::take_block(Source& source, std::span<std:
   const std::scoped_lock lock(mutex_);
   check(!is_cancelled_, ErrorKind::kIo, "the checkpoint was given up");
   const uint64_t size = std::min<uint64_t>(staging.size(), source.part.bytes.size() - source.done);
-  const std::byte* from = source.copy ? source.copy.get() + (source.done - source.copy_begin)
-                                      : source.part.bytes.data() + source.done;
+  const std::byte* from = source.copy.data() ? source.copy.data() + (source.done - source.copy_begin)
+                                             : source.part.bytes.data() + source.done;
   std::memcpy(staging.data(), from, size);
   source.done += size;
-  if (source.done == source.part.bytes.size()) source.copy.reset();
+  if (source.copy.data()) source.copy.discard_front(source.done - source.copy_begin);
+  if (source.done == source.part.bytes.size()) source.copy = {};
   return staging.first(size);
 }
 
-std::vector<std::string> PartWriter::groups() const {
+// Those of this rank's parts, `first` in front.
+std::vector<std::string> PartWriter::groups(const std::vector<std::string>& first) const {
   std::vector<std::string> groups;
+  for (const std::string& group : first) {
+    const auto is_member = [&](const Source& source) { return group_of(source.part.key) == group; };
+    if (std::ranges::any_of(sources_, is_member)) groups.push_back(group);
+  }
   for (const Source& source : sources_) {
     const std::string group = group_of(source.part.key);
     if (std::ranges::find(groups, group) == groups.end()) groups.push_back(group);
@@ -129,9 +145,10 @@ void PartWriter::write_group(const fs::path& folder, const std::string& group,
 }
 
 void PartWriter::write(const fs::path& folder, const std::vector<std::string>& changing) {
-  for (const std::string& group : changing) copy_in_pieces(group);
+  uint64_t left_out = kLeftOut;
+  for (const std::string& group : changing) left_out = copy_in_pieces(group, left_out);
   std::deque<SafetensorsWriter> files;
-  for (const std::string& group : groups()) write_group(folder, group, files);
+  for (const std::string& group : groups(changing)) write_group(folder, group, files);
   for (SafetensorsWriter& file : files) file.finish();
 }
 

@@ -3,12 +3,12 @@
 #include <cstddef>
 #include <deque>
 #include <filesystem>
-#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/anonymous_memory.h"
 #include "base/safetensors.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/writer.h"
@@ -22,9 +22,9 @@ class PartWriter {
   /// Throws kInternal for keys that are used twice or give no file name, and slices that do not fit.
   PartWriter(int rank, std::vector<LocalPart> parts);
 
-  /// Copies the parts of `groups`, which are going to change soon; then writes one file for each group into
-  /// `folder`, in the order in which groups first appear, block by block, and syncs them when the last byte
-  /// is written. Throws kIo, also when it was cancelled.
+  /// Copies the parts of `groups`, which are going to change soon, but the first bytes, with which the
+  /// writing begins; then writes one file for each group into `folder`, `groups` first, block by block, and
+  /// syncs them when the last byte is written. Throws kIo, also when it was cancelled.
   void write(const std::filesystem::path& folder, const std::vector<std::string>& groups);
 
   /// Copies what is not written yet of the parts of `group`.
@@ -38,14 +38,14 @@ class PartWriter {
  private:
   struct Source {
     LocalPart part;
-    uint64_t done = 0;                  // bytes that are written
-    std::unique_ptr<std::byte[]> copy;  // of the bytes copy_begin .. copy_end
+    uint64_t done = 0;     // bytes that are written
+    AnonymousMemory copy;  // of the bytes copy_begin .. copy_end
     uint64_t copy_begin = 0, copy_end = 0;
   };
 
   bool copy_block(Source& source);
-  void copy_in_pieces(const std::string& group);
-  std::vector<std::string> groups() const;
+  uint64_t copy_in_pieces(const std::string& group, uint64_t left_out);
+  std::vector<std::string> groups(const std::vector<std::string>& first) const;
   void write_group(const std::filesystem::path& folder, const std::string& group,
                    std::deque<SafetensorsWriter>& files);
   std::span<const std::byte> take_block(Source& source, std::span<std::byte> staging);
