@@ -263,12 +263,12 @@ def pairs(tries, i):
 
 # Name, function, what is asked, tries of the whole table, tries of the sample.
 KINDS = [
-    ("kill", kill, "kill -9 of a random rank at a random moment, data workers and saves included", 50, 3),
+    ("kill", kill, "kill -9 of a random rank at a random moment, data workers and saves included", 50, 2),
     ("stop", stop, "SIGSTOP of a rank in each phase: named, exit code 76", 10, 1),
-    ("throw", throw_or_nan, "exception or NaN on one rank: all act alike", 10, 2),
+    ("throw", throw_or_nan, "exception or NaN on one rank: all act alike", 10, 1),
     ("disk", disk, "full disk, file-size limit, blocked folder while saving: training goes on", 6, 1),
     ("damage", damage, "flipped bit, truncated, missing, swapped part, manifest: named, older one taken", 10, 1),
-    ("signal", ask_to_stop, "SIGTERM, SIGUSR1, SIGUSR2, limit of time: saved, exit code 75", 8, 2),
+    ("signal", ask_to_stop, "SIGTERM, SIGUSR1, SIGUSR2, limit of time: saved, exit code 75", 8, 1),
     ("twice", resume_twice, "resumed twice within an epoch and across epochs: same samples", 4, 1),
     ("pairs", pairs, "all pairs of meshes of 1 to 4 ranks: same bits after a load", 1, 0),
 ]

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,11 @@ every = -1
 [sampler]
 steps = 4
 """
+
+
+# With --full every case and all of every table runs; without it a sample, another one every day.
+FULL = "--full" in sys.argv
+TODAY = int(time.time()) // 86400
 
 
 class Failure(Exception):
@@ -158,10 +164,29 @@ def wait_for_iteration(run, iteration, process, timeout=180):
     raise Failure(f"iteration {iteration} was not reached in {timeout} s")
 
 
+def some(items, count):
+    """All of them with --full, else `count` of them in their order."""
+    if FULL:
+        return list(items)
+    chosen = random.Random(TODAY).sample(range(len(items)), count)
+    return [list(items)[i] for i in sorted(chosen)]
+
+
+def only_in_full(case):
+    """Marks a case that runs with --full, or when it is named."""
+    case.only_in_full = True
+    return case
+
+
+def chosen(cases):
+    named = [word for word in sys.argv[1:] if word != "--full"]
+    return named or [name for name, case in cases.items() if FULL or not hasattr(case, "only_in_full")]
+
+
 def main(cases):
     """Runs the cases named on the command line, or all; the exit code is 1 when one fails."""
     failed = 0
-    for name in sys.argv[1:] or list(cases):
+    for name in chosen(cases):
         began = time.time()
         try:
             cases[name]()

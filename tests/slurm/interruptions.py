@@ -7,7 +7,7 @@ import sys
 import time
 
 from lab import checkpoints, main, ranks_of, unbroken  # first: it knows where jobs is
-from jobs import Workplace, losses
+from jobs import Workplace, losses, only_in_full
 
 WORDS = ["--run.stages=teacher,stage1,stage2", "--teacher.iterations=6", "--stage1.iterations=6", "--stage2.iterations=20",
          "--mesh.data_workers=1", "--checkpoint.every=4"]
@@ -40,6 +40,7 @@ def told_to_save(lab):
     lab.expect("verdict 75 (signal)" in lab.output(job), job, "there is no verdict")
 
 
+@only_in_full
 def told_through_the_batch_script(lab):
     """A signal that reaches only the script, with mpirun below it."""
     job = interrupted(lab, 7, lambda job, run: lab.slurm("scancel", "--batch", "--signal=USR1", job),
@@ -55,6 +56,7 @@ def preempted(lab):
     lab.wait_for_end(other[0])
 
 
+@only_in_full
 def time_limit(lab):
     """The end of the job reaches the run, which keeps 50 of 60 seconds free here: saved, queued again."""
     with Workplace() as place:

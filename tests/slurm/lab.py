@@ -1,4 +1,5 @@
 """A Slurm cluster of four hosts (cluster.sh) for the jobs of a test, which run slurm/train.sbatch."""
+import functools
 import os
 import pathlib
 import re
@@ -131,4 +132,4 @@ def main(cases):
         print(f"skipped: {possible.stdout.strip()}", flush=True)
         return SKIPPED
     with Lab() as lab:
-        return jobs.main({name: (lambda case=case: case(lab)) for name, case in cases.items()})
+        return jobs.main({name: functools.update_wrapper(functools.partial(case, lab), case) for name, case in cases.items()})
