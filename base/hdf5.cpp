@@ -302,6 +302,27 @@ std::optional<std::vector<double>> Hdf5Attributes::numbers(const std::string& at
   return values;
 }
 
+std::optional<uint64_t> Hdf5Attributes::unsigned_integer(const std::string& attribute) const {
+  if (!has(attribute)) return std::nullopt;
+  const std::string object = fmt::format("attribute '{}' of {}", attribute, label_);
+  const Attribute id(check_hdf5(H5Aopen(owner_, attribute.c_str(), H5P_DEFAULT), "H5Aopen", object));
+  const Type type(check_hdf5(H5Aget_type(id.get()), "H5Aget_type", object));
+  const Space space(check_hdf5(H5Aget_space(id.get()), "H5Aget_space", object));
+  const int64_t count =
+      check_hdf5(H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", object);
+  check(H5Tget_class(type.get()) == H5T_INTEGER && count == 1, ErrorKind::kData,
+        fmt::format("{} must be one integer", object));
+  if (H5Tget_sign(type.get()) == H5T_SGN_NONE) {
+    uint64_t value = 0;
+    check_hdf5(H5Aread(id.get(), H5T_NATIVE_UINT64, &value), "H5Aread", object);
+    return value;
+  }
+  int64_t value = 0;
+  check_hdf5(H5Aread(id.get(), H5T_NATIVE_INT64, &value), "H5Aread", object);
+  check(value >= 0, ErrorKind::kData, fmt::format("{} is {}, expected 0 or more", object, value));
+  return static_cast<uint64_t>(value);
+}
+
 namespace {
 
 void write_attribute(hid_t owner, const std::string& label, const std::string& attribute, hid_t stored_type,
@@ -327,6 +348,10 @@ void Hdf5Attributes::write_text(const std::string& attribute, std::string_view v
 
 void Hdf5Attributes::write_integer(const std::string& attribute, int64_t value) {
   write_attribute(owner_, label_, attribute, H5T_STD_I64LE, H5T_NATIVE_INT64, scalar_space(), &value);
+}
+
+void Hdf5Attributes::write_unsigned(const std::string& attribute, uint64_t value) {
+  write_attribute(owner_, label_, attribute, H5T_STD_U64LE, H5T_NATIVE_UINT64, scalar_space(), &value);
 }
 
 void Hdf5Attributes::write_number(const std::string& attribute, double value) {

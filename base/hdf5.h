@@ -54,9 +54,14 @@ class Hdf5Attributes {
   /// kData when it is no number.
   std::optional<std::vector<double>> numbers(const std::string& attribute) const;
 
+  /// One integer of any width from 0 to 2^64 - 1, exactly, which `numbers` is not beyond 2^53; empty optional
+  /// when absent, kData when it is none.
+  std::optional<uint64_t> unsigned_integer(const std::string& attribute) const;
+
   // Writers; each throws kIo when the attribute exists or cannot be written.
   void write_text(const std::string& attribute, std::string_view value);            ///< variable-length UTF-8
   void write_integer(const std::string& attribute, int64_t value);                  ///< int64
+  void write_unsigned(const std::string& attribute, uint64_t value);                ///< uint64
   void write_number(const std::string& attribute, double value);                    ///< float64
   void write_numbers(const std::string& attribute, std::span<const float> values);  ///< float32 [n]
   void write_bool(const std::string& attribute, bool value);                        ///< as h5py writes bool

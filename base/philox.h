@@ -25,10 +25,17 @@ enum class Purpose : uint32_t {
   kDropoutFake = 11,
   kDropoutReal = 12,
   kR1Noise = 13,
-  kSampleNoise = 14,  ///< start of a sampler
-  kSampleInner = 15,  ///< y_1 of a sampler's outer steps
-  kToy = 16,          ///< toy data
-  kEvaluation = 17,   ///< projections, bootstrap
+  kSampleNoise = 14,        ///< start of a sampler
+  kSampleInner = 15,        ///< y_1 of a sampler's outer steps
+  kToy = 16,                ///< toy data
+  kEvaluation = 17,         ///< projections, bootstrap
+  kInnerEnd = 18,           ///< r of a continuous interval
+  kInnerIndex = 19,         ///< j of a state of the inner path, without rollout
+  kRealTime = 20,           ///< t_d of real samples with noise of their own
+  kRealNoise = 21,          ///< their eps
+  kOuterRenewal = 22,       ///< new noise of a sampler's outer steps
+  kSimulationInner = 23,    ///< y_1 of the outer steps that training simulates
+  kSimulationRenewal = 24,  ///< their new noise
 };
 
 /// Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): number i of a stream is a pure function

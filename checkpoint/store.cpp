@@ -99,7 +99,8 @@ void Store::prune(const Retention& retention, int64_t newest) const {
     int64_t step = counted[i];
     bool is_recent = i < static_cast<size_t>(retention.keep_last) || step == newest;
     bool is_milestone = retention.keep_every > 0 && step % retention.keep_every == 0;
-    if (is_recent || is_milestone) continue;
+    bool is_named = std::ranges::find(retention.keep, step) != retention.keep.end();
+    if (is_recent || is_milestone || is_named) continue;
     // Removing takes many steps; under its final name a folder must be whole at every moment.
     rename_durably(folder(step), partial_folder(folder(step)));
     remove_tree(partial_folder(folder(step)));

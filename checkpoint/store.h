@@ -13,8 +13,9 @@ namespace tmd::checkpoint {
 
 /// Which checkpoints `prune` keeps.
 struct Retention {
-  int64_t keep_last = 2;   ///< this many of the newest; at least 1
-  int64_t keep_every = 0;  ///< also those whose step is a multiple of it; 0: none
+  int64_t keep_last = 2;           ///< this many of the newest; at least 1
+  int64_t keep_every = 0;          ///< also those whose step is a multiple of it; 0: none
+  std::vector<int64_t> keep = {};  ///< also these, where they are there
 };
 
 /// What a start finds in the folder of checkpoints.

@@ -20,7 +20,7 @@ namespace tmd::configs {
 /// `[run]`
 struct RunOptions {
   uint64_t seed = 1;
-  std::vector<std::string> stages = {"stage1", "stage2"};  ///< in order, from teacher, stage1, stage2
+  std::vector<std::string> stages = {"stage1", "stage2"};  ///< in order, from teacher, stage1, kd, stage2
   double max_minutes = 0;     ///< save and stop before this time has passed; 0 = no limit
   double stop_margin_s = 60;  ///< seconds before a limit that are kept free beside an iteration and a save
 };
@@ -52,6 +52,7 @@ struct SamplerOptions {
   double shift = 5, cfg = 5;
   method::SigmaGrid grid = method::SigmaGrid::kWan;
   method::ModelTime model_time = method::ModelTime::kInteger;
+  int64_t skip_block = -1;  ///< block that the negative pass leaves out, from 0; -1 = none
   int64_t batch = 16;  ///< samples per rank that are computed at once, students too
 };
 
@@ -59,6 +60,23 @@ struct SamplerOptions {
 struct PreviewOptions {
   int64_t every = 0;    ///< iterations; 0 = only at the start and the end of a stage, -1 = never
   int64_t prompts = 4;  ///< the first ones of the data set
+};
+
+/// `[judge]`: what is looked at now and then while a run trains.
+struct JudgeOptions {
+  int64_t every = 0;                ///< iterations between looks at the weights; 0 = off
+  int64_t samples = 64;             ///< of the student, to measure a checkpoint with
+  std::string metric = "distance";  ///< number of the evaluator that says which is best; none or empty = no sampling
+  bool keep_best = true;
+};
+
+/// `[alarm]`: limits of the student's samples against the data of their batch; 0 = off.
+struct AlarmOptions {
+  double min_diversity = 0;  ///< of diversity_ratio
+  double min_std = 0;        ///< of std_ratio
+  double min_motion = 0;     ///< of motion_ratio
+  double max_rms = 10;       ///< of x_hat_rms / data_rms
+  int64_t patience = 20;     ///< student iterations in a row
 };
 
 /// `[decoder]`: weights that turn latents of Wan's VAE into pictures; the best one given is used.
@@ -83,6 +101,8 @@ struct Config {
   WatchdogOptions watchdog;
   SamplerOptions sampler;
   PreviewOptions preview;
+  JudgeOptions judge;
+  AlarmOptions alarm;
   DecoderOptions decoder;
 
   Config();
@@ -103,5 +123,9 @@ void complete(Config& config);
 
 /// Networks of a completed configuration; copies what it takes.
 workers::NetworkPlan network_plan(const Config& config);
+
+/// Throws kConfig when `sampler.skip_block` names no block of the model, or has no negative pass to leave it
+/// out of.
+void check_skip_block(const SamplerOptions& sampler, const model::ModelOptions& model);
 
 }  // namespace tmd::configs

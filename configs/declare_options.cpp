@@ -12,7 +12,7 @@ namespace {
 void declare_run(OptionTable& table, Config& c) {
   Section run = table.section("run", "The run as a whole");
   run.add("seed", &c.run.seed, "all random numbers follow from it").experiment();
-  run.add("stages", &c.run.stages, "stages to run, in order: teacher, stage1, stage2").experiment();
+  run.add("stages", &c.run.stages, "stages to run, in order: teacher, stage1, kd, stage2").experiment();
   run.add("max_minutes", &c.run.max_minutes,
           "save and end with exit code 75 before this time has passed; 0 = no limit")
       .min(0);
@@ -115,14 +115,55 @@ void declare_teacher(OptionTable& table, Config& c) {
       .experiment();
 }
 
+void declare_discriminator(Section method, model::DiscriminatorConfig& d) {
+  using Kind = model::DiscriminatorKind;
+  method
+      .add("discriminator", &d.kind,
+           {{"conv3d", Kind::kConv3d}, {"conv1d_2d", Kind::kConv1d2d}, {"attention", Kind::kAttention}},
+           "what a branch of the discriminator is made of; stage2.gan_weight = 0 is none at all")
+      .experiment();
+  method.add("discriminator_scales", &d.scales, "conv3d: pooling factors of a branch").min(1).experiment();
+  method.add("discriminator_reduction", &d.reduction, "conv3d: divides the channels inside a branch")
+      .min(1)
+      .experiment();
+  method.add("discriminator_conv_widths", &d.conv_widths, "conv1d_2d: channels of its pairs of convolutions")
+      .min(1)
+      .experiment();
+  method.add("discriminator_attention_width", &d.attention.width, "attention: width of its tokens")
+      .min(1)
+      .experiment();
+  method.add("discriminator_attention_heads", &d.attention.heads, "attention: heads, which divide the width")
+      .min(1)
+      .experiment();
+  method.add("discriminator_attention_layers", &d.attention.layers, "attention: transformer layers")
+      .min(1)
+      .experiment();
+  method
+      .add("discriminator_attention_pool", &d.attention.pool,
+           "attention: a token is the mean of a square of so many by so many positions of a feature map; 2 "
+           "makes as many tokens as the teacher has")
+      .min(1)
+      .experiment();
+  method.add("discriminator_hidden", &d.hidden, "width of the discriminator's perceptron")
+      .min(1)
+      .experiment();
+  method.add("discriminator_dropout", &d.dropout, "its dropout in critic iterations")
+      .min(0)
+      .below(1)
+      .experiment();
+}
+
 void declare_method(OptionTable& table, Config& c) {
   workers::MethodOptions& m = c.stages.method;
   Section method = table.section("method", "The student");
   method
       .add("name", &m.name,
-           {{"tmd", MethodName::kTmd}, {"dmd2v", MethodName::kDmd2v}, {"tm", MethodName::kTm}},
-           "tmd: Transition Matching Distillation; dmd2v: DMD2-v; tm: plain transition matching (stage 1 "
-           "only)")
+           {{"tmd", MethodName::kTmd},
+            {"dmd2v", MethodName::kDmd2v},
+            {"tm", MethodName::kTm},
+            {"meanflow", MethodName::kMeanFlow}},
+           "tmd: Transition Matching Distillation; dmd2v: DMD2-v; tm: plain transition matching, meanflow: "
+           "MeanFlow of the outer flow (stage 1 only)")
       .experiment();
   method.add("outer_steps", &m.outer_steps, "M, steps of the sampler").min(1).max(100).experiment();
   method.add("inner_steps", &m.inner_steps, "N, inner steps of the flow head").min(1).max(100).experiment();
@@ -132,6 +173,23 @@ void declare_method(OptionTable& table, Config& c) {
       .add("x_hat", &m.x_hat,
            {{"xt_minus_ty", method::XHat::kXtMinusTy}, {"x1_minus_y", method::XHat::kX1MinusY}},
            "clean sample of a prediction: x_t - t y (default), or x_1 - y as printed in TMD Eq. 15")
+      .experiment();
+  method
+      .add("inner_target", &m.form.target,
+           {{"velocity", method::InnerTarget::kVelocity}, {"clean", method::InnerTarget::kClean}},
+           "y of the inner flow: x_1 - x (default), or x (TMD App. B.4)")
+      .experiment();
+  method
+      .add("head_output", &m.form.output,
+           {{"estimate", method::HeadOutput::kEstimate},
+            {"average_velocity", method::HeadOutput::kAverageVelocity}},
+           "what the flow head puts out: an outer velocity (default), or the inner average velocity u itself")
+      .experiment();
+  method
+      .add(
+          "outer_sampler", &m.outer_step,
+          {{"deterministic", method::OuterStep::kDeterministic}, {"renoise", method::OuterStep::kRenoise}},
+          "outer steps along the velocity (default), or to the clean sample and back with new noise, as DMD2")
       .experiment();
   method.add("head_blocks", &c.student.head_blocks, "H, last blocks that form the flow head; 0 = by depth")
       .min(0)
@@ -153,21 +211,7 @@ void declare_method(OptionTable& table, Config& c) {
            "teacher blocks that the discriminator reads; empty = by depth")
       .min(0)
       .experiment();
-  method.add("discriminator_scales", &c.discriminator.scales, "pooling factors of a discriminator branch")
-      .min(1)
-      .experiment();
-  method
-      .add("discriminator_reduction", &c.discriminator.reduction,
-           "divides the channels inside a discriminator branch")
-      .min(1)
-      .experiment();
-  method.add("discriminator_hidden", &c.discriminator.hidden, "width of the discriminator's perceptron")
-      .min(1)
-      .experiment();
-  method.add("discriminator_dropout", &c.discriminator.dropout, "its dropout in critic iterations")
-      .min(0)
-      .below(1)
-      .experiment();
+  declare_discriminator(method, c.discriminator);
 }
 
 void declare_stage1(OptionTable& table, Config& c) {
@@ -182,13 +226,36 @@ void declare_stage1(OptionTable& table, Config& c) {
       .experiment();
   stage1
       .add("tangent", &s.equation.tangent,
-           {{"guided", method::Tangent::kGuided}, {"plain", method::Tangent::kPlain}},
-           "direction of the finite difference")
+           {{"guided", method::Tangent::kGuided},
+            {"plain", method::Tangent::kPlain},
+            {"predicted", method::Tangent::kPredicted}},
+           "direction of the derivative: y_1 - y with guided y, with y itself, or the student's own velocity")
       .experiment();
   stage1.add("c_per_element", &s.c_per_element, "c / d of the loss S / (S + c); 1 for 1.3B, 1e-5 for 14B")
       .above(0)
       .experiment();
   stage1.add("cfg", &s.equation.cfg, "guidance of the target").min(0).experiment();
+  stage1
+      .add("cfg_mix", &s.equation.cfg_mix,
+           "kappa of MeanFlow's guidance: share of the student's conditional prediction; 0 = none")
+      .min(0)
+      .below(1)
+      .experiment();
+  stage1
+      .add(
+          "interval", &s.equation.interval,
+          {{"grid", method::Interval::kGrid}, {"continuous", method::Interval::kContinuous}},
+          "r of an interval: the inner grid point below s (default), or any time below, as MeanFlow draws it")
+      .experiment();
+  stage1
+      .add("derivative", &s.equation.derivative,
+           {{"difference", method::Derivative::kDifference}, {"exact", method::Derivative::kExact}},
+           "d/ds of the head: finite difference (default), or an exact Jacobian-vector product")
+      .experiment();
+  stage1
+      .add("detach_features", &s.equation.detach_features,
+           "keep the loss of the flow head from the backbone, which then only learns by weight decay")
+      .experiment();
   stage1.add("delta", &s.equation.delta, "step of the finite difference").above(0).below(0.5).experiment();
   stage1.add("s_shift", &s.equation.s_shift, "inner times are shift(U; s_shift)").min(1).experiment();
   stage1.add("flow_matching", &s.shares.flow_matching, "share of samples with r = s")
@@ -199,6 +266,13 @@ void declare_stage1(OptionTable& table, Config& c) {
       .min(0)
       .max(1)
       .experiment();
+}
+
+void declare_kd(OptionTable& table, Config& c) {
+  workers::KdStage& s = c.stages.kd;
+  Section kd = table.section("kd", "Stage kd: knowledge distillation from pairs of `tmd data synth`");
+  kd.add("iterations", &s.iterations, "length of the stage").min(0).experiment();
+  declare_optimizer(kd, s.optimizer);
 }
 
 void declare_stage2(OptionTable& table, Config& c) {
@@ -223,6 +297,22 @@ void declare_stage2(OptionTable& table, Config& c) {
       .experiment();
   stage2.add("cfg", &s.equation.cfg, "guidance of the teacher").min(0).experiment();
   stage2
+      .add("rollout", &s.equation.rollout,
+           "roll the flow head out over all inner steps; false: one call from a state of the real inner path")
+      .experiment();
+  stage2
+      .add(
+          "train_input", &s.equation.input,
+          {{"noised_data", method::OuterInput::kNoisedData}, {"simulation", method::OuterInput::kSimulation}},
+          "x_t of the student: noised data (default), or its own outer steps from noise")
+      .experiment();
+  stage2
+      .add("ida", &s.ida,
+           "share of the student's weights that the fake score takes over after a student update; 0 = off")
+      .min(0)
+      .max(1)
+      .experiment();
+  stage2
       .add("td_shift", &s.equation.td_shift,
            "diffusion times are shift(U; td_shift); 1 is known to collapse modes")
       .min(1)
@@ -232,6 +322,17 @@ void declare_stage2(OptionTable& table, Config& c) {
            {{"x_minus_teacher", method::VsdNorm::kXMinusTeacher},
             {"fake_minus_teacher", method::VsdNorm::kFakeMinusTeacher}},
            "denominator of the VSD direction")
+      .experiment();
+  stage2
+      .add("features", &s.equation.features,
+           {{"teacher", method::FeatureSource::kTeacher}, {"fake", method::FeatureSource::kFake}},
+           "network whose feature maps the discriminator reads")
+      .experiment();
+  stage2
+      .add("real_noise", &s.equation.real_noise,
+           {{"same", method::RealNoise::kSame}, {"independent", method::RealNoise::kIndependent}},
+           "noise and diffusion time of the discriminator's real samples: those of the fake ones, or their "
+           "own")
       .experiment();
   stage2.add("gan_weight", &s.equation.gan_weight, "lambda of the GAN term; 0 = no discriminator")
       .min(0)
@@ -256,6 +357,30 @@ void declare_ranks_and_data(OptionTable& table, Config& c) {
   data.add("files", &c.data.files, "tmd-latents files or globs, in order").experiment();
   data.add("max_bad", &c.data.max_bad, "broken samples that are replaced before the run stops").min(0);
   data.add("prefetch", &c.data.prefetch, "micro-batches read ahead per trainer").min(1);
+}
+
+void declare_judging(OptionTable& table, Config& c) {
+  Section judge = table.section("judge", "What is measured now and then while a run trains");
+  judge
+      .add(
+          "every", &c.judge.every,
+          "iterations between measurements of the weights; checkpoints of such iterations, and the last one, "
+          "are judged by samples; 0 = off")
+      .min(0);
+  judge.add("samples", &c.judge.samples, "samples of the student that a checkpoint is judged by").min(8);
+  judge.add(
+      "metric", &c.judge.metric,
+      "number that says which checkpoint is best: distance, the one that tmd eval shows first of all, or a "
+      "metric of its JSON; none or empty = nothing is sampled");
+  judge.add("keep_best", &c.judge.keep_best, "keep the best checkpoint; checkpoints/BEST leads to it");
+  Section alarm = table.section(
+      "alarm", "Limits of the student's samples against the data, which end a run with exit code 3");
+  alarm.add("min_diversity", &c.alarm.min_diversity, "collapse: least diversity_ratio; 0 = off").min(0);
+  alarm.add("min_std", &c.alarm.min_std, "collapse: least std_ratio; 0 = off").min(0);
+  alarm.add("min_motion", &c.alarm.min_motion, "lost motion: least motion_ratio; 0 = off").min(0);
+  alarm.add("max_rms", &c.alarm.max_rms, "divergence: largest x_hat_rms / data_rms; 0 = off").min(0);
+  alarm.add("patience", &c.alarm.patience, "student iterations in a row beyond a limit that end the run")
+      .min(1);
 }
 
 void declare_output(OptionTable& table, Config& c) {
@@ -286,6 +411,11 @@ void declare_output(OptionTable& table, Config& c) {
   sampler.add("model_time", &c.sampler.model_time,
               {{"integer", method::ModelTime::kInteger}, {"exact", method::ModelTime::kExact}},
               "time that the network is told");
+  sampler
+      .add("skip_block", &c.sampler.skip_block,
+           "skip-layer guidance: the transformer block, counted from 0, that the negative pass leaves out; "
+           "-1 = none")
+      .min(-1);
   sampler.add("batch", &c.sampler.batch, "samples per rank that are computed at once").min(1);
   Section preview = table.section("preview", "Pictures while training");
   preview
@@ -308,9 +438,11 @@ std::unique_ptr<OptionTable> declare_options(Config& config) {
   declare_method(*table, config);
   declare_teacher(*table, config);
   declare_stage1(*table, config);
+  declare_kd(*table, config);
   declare_stage2(*table, config);
   declare_ranks_and_data(*table, config);
   declare_output(*table, config);
+  declare_judging(*table, config);
   return table;
 }
 

@@ -67,6 +67,8 @@ void hash_header(Xxh3& hash, const LatentHeader& header) {
                           static_cast<int>(header.text_type), header.text_encoder, header.negative_prompt));
   hash.update(std::as_bytes(std::span(header.latent_mean)))
       .update(std::as_bytes(std::span(header.latent_std)));
+  // Files without it keep the hash that runs know them by.
+  if (header.noise) hash.update(fmt::format("|{}|{}", header.noise->seed, header.noise->number));
 }
 
 }  // namespace
@@ -99,6 +101,13 @@ SamplePlace DataSet::place(int64_t index) const {
 std::string DataSet::sample_name(int64_t index) const {
   const SamplePlace at = place(index);
   return files_[at.file].sample_name(at.row);
+}
+
+std::optional<NoiseOf> DataSet::noise_of(int64_t index) const {
+  const SamplePlace at = place(index);
+  std::optional<NoiseOf> noise = files_[at.file].header().noise;
+  if (noise) noise->number += at.row;
+  return noise;
 }
 
 ReadResult DataSet::read(int64_t index, WithPrompt prompt) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -41,9 +42,11 @@ class DataSet {
   const LatentHeader& header() const { return files_.front().header(); }
   const std::vector<LatentFile>& files() const { return files_; }
 
-  /// Both throw kInternal outside [0, size()).
+  // Each throws kInternal outside [0, size()).
   SamplePlace place(int64_t index) const;
   std::string sample_name(int64_t index) const;
+  /// What the sample was generated from; nothing for one whose file does not say so. No reading.
+  std::optional<NoiseOf> noise_of(int64_t index) const;
 
   /// Reads and verifies: checksum (when the file is sealed), finite values, text length within [0, S], zero
   /// rows beyond it. What is wrong with a sample, or the error of reading it twice, is returned and not
@@ -54,9 +57,9 @@ class DataSet {
   /// Of the first file; read anew each time. Throws as LatentFile::negative_text.
   TextEmbedding negative_text() const { return files_.front().negative_text(); }
 
-  /// Identifies the content: header and size of every file, and the checksum of its first and last sample.
-  /// Does not depend on names, layout or sealing. Takes the checksums of a sealed file, reads two samples of
-  /// another one; throws kIo.
+  /// Identifies the content: header and size of every file, the noise of its samples if it says so, and the
+  /// checksum of its first and last sample. Does not depend on names, layout or sealing. Takes the checksums
+  /// of a sealed file, reads two samples of another one; throws kIo.
   uint64_t data_hash() const;
 
  private:

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kVersion = 1;
 constexpr const char* kFormat = "tmd-latents";
+constexpr uint64_t kMostNumbers = uint64_t{1} << 48;  // of samples that a seed has noise for (base/philox.h)
 constexpr const char* kPage = "the format is described in docs/formats/tmd-latents.md";
 
 [[noreturn]] void fail(const Hdf5File& file, const std::string& problem, const std::string& hint = kPage) {
@@ -142,6 +143,19 @@ void read_optional_datasets(const Hdf5File& file, LatentHeader& header) {
   }
 }
 
+void read_noise(const Hdf5File& file, LatentHeader& header) {
+  const auto seed = file.attributes().unsigned_integer("noise_seed");
+  const auto first = file.attributes().unsigned_integer("noise_first");
+  if (seed.has_value() != first.has_value()) {
+    fail(file, fmt::format("attribute '{}' without '{}'", seed ? "noise_seed" : "noise_first",
+                           seed ? "noise_first" : "noise_seed"));
+  }
+  if (!seed || !header.has_latents) return;
+  const uint64_t most = kMostNumbers - static_cast<uint64_t>(header.samples);
+  if (*first > most) fail(file, fmt::format("attribute 'noise_first' is {}, at most {}", *first, most));
+  header.noise = {*seed, static_cast<int64_t>(*first)};
+}
+
 void read_description(const Hdf5File& file, LatentHeader& header) {
   const Hdf5Attributes attributes = file.attributes();
   header.video_frames = count_or_zero(file, "video_frames");
@@ -190,6 +204,7 @@ LatentHeader read_latent_header(const Hdf5File& file) {
   if (header.has_latents) read_latents(file, header);
   read_text(file, header);
   read_optional_datasets(file, header);
+  read_noise(file, header);
   read_description(file, header);
   return header;
 }
@@ -203,6 +218,10 @@ void write_latent_attributes(Hdf5File& file, const LatentHeader& header) {
     attributes.write_bool("normalized", true);
     attributes.write_numbers("latent_mean", header.latent_mean);
     attributes.write_numbers("latent_std", header.latent_std);
+    if (header.noise) {
+      attributes.write_unsigned("noise_seed", header.noise->seed);
+      attributes.write_unsigned("noise_first", static_cast<uint64_t>(header.noise->number));
+    }
   }
   if (header.video_frames > 0) attributes.write_integer("video_frames", header.video_frames);
   if (header.video_height > 0) attributes.write_integer("video_height", header.video_height);

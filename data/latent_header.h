@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,13 @@ namespace tmd::data {
 enum class StoredType { kFloat16, kFloat32, kBfloat16 };
 /// Bytes of one element.
 size_t size_bytes(StoredType type);
+
+/// What a generated sample started from: noise that is a function of both (docs/formats/tmd-latents.md).
+struct NoiseOf {
+  uint64_t seed = 0;
+  int64_t number = 0;  ///< of the sample among all that were made with this seed, 0 to 2^48 - 1
+  bool operator==(const NoiseOf&) const = default;
+};
 
 /// What a tmd-latents file (version 1, docs/formats/tmd-latents.md) says about itself.
 struct LatentHeader {
@@ -28,6 +36,8 @@ struct LatentHeader {
   double fps = 0;                                               ///< 0: not stated
   std::string text_encoder, negative_prompt;                    ///< empty: not stated
   std::string generator;                                        ///< JSON text; empty: not stated
+  /// Of sample 0; sample i has the number of sample 0 plus i. Empty: not stated, or without latents.
+  std::optional<NoiseOf> noise;
   bool has_prompts = false, has_negative_text = false, has_checksum = false;
 
   /// Of one sample: C*T*H*W, 0 without latents.
@@ -39,7 +49,8 @@ struct LatentHeader {
 /// Reads and validates the header; every data set that the header promises has the right shape afterwards,
 /// and the right type but for /text_length and the negative text, which are looked at when they are read.
 /// Throws kData: wrong or missing `format`, a `version` other than 1, missing or disagreeing data sets,
-/// unnormalised latents, mean and std that are not C finite numbers (std > 0), a `generator` that is no JSON.
+/// unnormalised latents, mean and std that are not C finite numbers (std > 0), a `generator` that is no JSON,
+/// one of the two attributes of the noise without the other or with a value that it cannot have.
 /// Other data sets and attributes are ignored. Logs a warning for compressed data.
 LatentHeader read_latent_header(const Hdf5File& file);
 

@@ -27,18 +27,29 @@ double quantile(std::span<const double> sorted, double share) {
   return sorted[below] + (place - std::floor(place)) * (sorted[above] - sorted[below]);
 }
 
+double mean(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// `draw` is the estimate of one resample.
+template <class Draw>
+Interval resampled(double estimate, const BootstrapOptions& options, Draw draw) {
+  ensure(options.resamples >= 1, "a bootstrap needs resamples");
+  ensure(options.confidence > 0 && options.confidence < 1, "confidence lies between 0 and 1");
+  std::vector<double> draws(options.resamples);
+  for (size_t r = 0; r < draws.size(); ++r)
+    draws[r] = draw(PhiloxStream(options.seed, kResampleStream, r, Purpose::kEvaluation));
+  std::ranges::sort(draws);
+  const double tail = (1 - options.confidence) / 2;
+  return {estimate, quantile(draws, tail), quantile(draws, 1 - tail)};
+}
+
 }  // namespace
 
 Interval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options) {
-  ensure(!values.empty() && options.resamples >= 1, "a bootstrap needs values and resamples");
-  ensure(options.confidence > 0 && options.confidence < 1, "confidence lies between 0 and 1");
-  std::vector<double> means(options.resamples);
-  for (size_t r = 0; r < means.size(); ++r)
-    means[r] = resampled_mean(values, PhiloxStream(options.seed, kResampleStream, r, Purpose::kEvaluation));
-  std::ranges::sort(means);
-  const double tail = (1 - options.confidence) / 2;
-  return {std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()),
-          quantile(means, tail), quantile(means, 1 - tail)};
+  ensure(!values.empty(), "a bootstrap needs values");
+  return resampled(mean(values), options,
+                   [&](const PhiloxStream& stream) { return resampled_mean(values, stream); });
 }
 
 Interval bootstrap_paired_difference(std::span<const double> a, std::span<const double> b,
@@ -47,6 +58,15 @@ Interval bootstrap_paired_difference(std::span<const double> a, std::span<const 
   std::vector<double> differences(a.size());
   std::ranges::transform(a, b, differences.begin(), std::minus<>());
   return bootstrap_mean(differences, options);
+}
+
+Interval bootstrap_paired_statistic(std::span<const double> a, std::span<const double> b,
+                                    const std::function<double(double a, double b)>& statistic,
+                                    const BootstrapOptions& options) {
+  ensure(!a.empty() && a.size() == b.size(), "paired values have the same count, and there are some");
+  return resampled(statistic(mean(a), mean(b)), options, [&](const PhiloxStream& stream) {
+    return statistic(resampled_mean(a, stream), resampled_mean(b, stream));
+  });
 }
 
 }  // namespace tmd::evaluation

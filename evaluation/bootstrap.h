@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 namespace tmd::evaluation {
@@ -28,5 +29,11 @@ Interval bootstrap_mean(std::span<const double> values, const BootstrapOptions& 
 /// Throws kInternal when the counts differ.
 Interval bootstrap_paired_difference(std::span<const double> a, std::span<const double> b,
                                      const BootstrapOptions& options = {});
+
+/// Interval of statistic(mean of a, mean of b), for what is no mean of differences, such as which of two
+/// ratios is nearer to one; pairs are drawn. Throws kInternal as the others.
+Interval bootstrap_paired_statistic(std::span<const double> a, std::span<const double> b,
+                                    const std::function<double(double a, double b)>& statistic,
+                                    const BootstrapOptions& options = {});
 
 }  // namespace tmd::evaluation

@@ -45,8 +45,11 @@ NeighbourShares neighbour_shares(const at::Tensor& real, const at::Tensor& gener
     covered += hits.any(1).sum().item<int64_t>();
     is_inside.logical_or_(hits.any(0));
   }
+  const at::Tensor inside = is_inside.to(at::kDouble);
+  const double* begin = inside.const_data_ptr<double>();
   return {static_cast<double>(covered) / static_cast<double>(points.size(0)),
-          is_inside.to(at::kDouble).mean().item<double>()};
+          inside.mean().item<double>(),
+          {begin, begin + inside.numel()}};
 }
 
 }  // namespace tmd::evaluation

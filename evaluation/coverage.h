@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -10,6 +11,7 @@ struct NeighbourShares {
   double coverage = 0;  ///< share of real points whose ball holds a generated point: falls with lost variety
   double precision =
       0;  ///< share of generated points that lie in the ball of a real point: falls with bad samples
+  std::vector<double> inside;  // [M] 1 for each generated point that does, else 0
 };
 
 /// k-nearest-neighbour coverage (Naeem et al. 2020, Eq. 10) and precision (Kynkäänniemi et al. 2019, Eq. 2).

@@ -8,6 +8,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
+#include "evaluation/feature_distances.h"
 #include "evaluation/point_set.h"
 #include "evaluation/sliced_wasserstein.h"
 
@@ -21,6 +22,7 @@ struct ModeCounts {
   std::array<int64_t, data::kToyModes> nearest = {};  // of all points
   std::array<int64_t, data::kToyModes> inside = {};   // of those within kJunkStds
   int64_t junk = 0;
+  std::vector<double> is_junk;  // of each point, 0 or 1
 };
 
 ModeCounts count_modes(const at::Tensor& points) {
@@ -37,7 +39,9 @@ ModeCounts count_modes(const at::Tensor& points) {
       nearest = mode;
     }
     ++counts.nearest[nearest];
-    ++(distance > kJunkStds * data::kToyModeStd ? counts.junk : counts.inside[nearest]);
+    const bool is_junk = distance > kJunkStds * data::kToyModeStd;
+    ++(is_junk ? counts.junk : counts.inside[nearest]);
+    counts.is_junk.push_back(is_junk ? 1 : 0);
   }
   return counts;
 }
@@ -57,7 +61,8 @@ double total_variation(const ModeCounts& counts, const data::ToyMixtureSpec& spe
 
 }  // namespace
 
-MixtureMetrics measure_mixture(const at::Tensor& points, const data::ToyMixtureSpec& spec, uint64_t seed) {
+MixtureMetrics measure_mixture(const at::Tensor& points, const data::ToyMixtureSpec& spec, uint64_t seed,
+                               const at::Tensor& teacher) {
   const at::Tensor samples = point_set(points, "points of the mixture");
   ensure(samples.size(1) == 2, "points of the mixture have two coordinates");
   const int64_t count = samples.size(0);
@@ -76,19 +81,40 @@ MixtureMetrics measure_mixture(const at::Tensor& points, const data::ToyMixtureS
   metrics.mode_tv_floor = total_variation(seen_floor, spec, count);
   metrics.junk = static_cast<double>(seen.junk) / static_cast<double>(count);
   metrics.junk_floor = static_cast<double>(seen_floor.junk) / static_cast<double>(count);
+  metrics.values["junk"] = seen.is_junk;
+  metrics.diversity_ratio = mean_pairwise_distance(samples) / mean_pairwise_distance(real);
+  if (teacher.defined()) {
+    const at::Tensor theirs = point_set(teacher, "points of the teacher");
+    set_ratio("teacher_distance", paired_distances(samples, theirs), {mean_pairwise_distance(theirs)},
+              metrics.teacher_distance, metrics.values);
+  }
   return metrics;
 }
 
 nlohmann::json to_json(const MixtureMetrics& metrics) {
-  return {{"samples", metrics.samples},
-          {"sliced_w2", metrics.sliced_w2},
-          {"sliced_w2_floor", metrics.sliced_w2_floor},
-          {"modes_covered", metrics.modes_covered},
-          {"modes", data::kToyModes},
-          {"mode_tv", metrics.mode_tv},
-          {"mode_tv_floor", metrics.mode_tv_floor},
-          {"junk", metrics.junk},
-          {"junk_floor", metrics.junk_floor}};
+  nlohmann::json json = {{"samples", metrics.samples},
+                         {"sliced_w2", metrics.sliced_w2},
+                         {"sliced_w2_floor", metrics.sliced_w2_floor},
+                         {"modes_covered", metrics.modes_covered},
+                         {"modes", data::kToyModes},
+                         {"mode_tv", metrics.mode_tv},
+                         {"mode_tv_floor", metrics.mode_tv_floor},
+                         {"junk", metrics.junk},
+                         {"junk_floor", metrics.junk_floor},
+                         {"diversity_ratio", metrics.diversity_ratio},
+                         {"teacher_distance", nullptr}};
+  if (metrics.teacher_distance) json["teacher_distance"] = *metrics.teacher_distance;
+  return json;
+}
+
+const std::vector<Metric>& mixture_metric_list() {
+  static const std::vector<Metric> list = {{"sliced_w2", Better::kLess},
+                                           {"modes_covered", Better::kMore},
+                                           {"mode_tv", Better::kLess},
+                                           {"junk", Better::kLess},
+                                           {"diversity_ratio", Better::kNearOne},
+                                           {"teacher_distance", Better::kNeither}};
+  return list;
 }
 
 std::vector<std::string> mixture_metric_headings() {

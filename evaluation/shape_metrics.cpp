@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <ATen/ATen.h>
 
 #include "base/error.h"
 #include "evaluation/coverage.h"
+#include "evaluation/feature_distances.h"
+#include "evaluation/picture_statistics.h"
 #include "evaluation/point_set.h"
 #include "evaluation/position_entropy.h"
 #include "evaluation/sliced_wasserstein.h"
@@ -25,11 +28,16 @@ at::Tensor paths(std::span<const ShapeReading> readings, int64_t frames) {
   return at::tensor(rows, at::kDouble).view({static_cast<int64_t>(readings.size()), 4});
 }
 
-template <class Value>
-double mean_over(std::span<const ShapeReading> readings, Value value) {
-  double sum = 0;
-  for (size_t i = 0; i < readings.size(); ++i) sum += value(i);
-  return sum / static_cast<double>(readings.size());
+// The number of each caption, in order of appearance.
+std::vector<int64_t> prompt_numbers(std::span<const data::ShapeLabel> labels) {
+  std::vector<data::ShapeLabel> seen;
+  std::vector<int64_t> numbers;
+  for (const data::ShapeLabel& label : labels) {
+    const auto found = std::ranges::find(seen, label);
+    numbers.push_back(std::distance(seen.begin(), found));
+    if (found == seen.end()) seen.push_back(label);
+  }
+  return numbers;
 }
 
 }  // namespace
@@ -38,6 +46,7 @@ ShapeEvaluation::ShapeEvaluation(const data::ToyShapesSpec& spec, std::vector<da
                                  uint64_t seed)
     : labels_(std::move(labels)), rules_((spec.validate(), spec)), seed_(seed) {
   ensure(labels_.size() > 5, "neighbour statistics need more than 5 samples");
+  prompts_ = prompt_numbers(labels_);
   const auto count = static_cast<int64_t>(labels_.size());
   reference_ = summarise_real(seed, 0);
   const at::Tensor features = rules_.features(reference_.readings);
@@ -51,11 +60,13 @@ ShapeEvaluation::ShapeEvaluation(const data::ToyShapesSpec& spec, std::vector<da
   real_.path_sliced_w1_floor = real_.path_sliced_w1;
 }
 
-ShapeMetrics ShapeEvaluation::measure(const at::Tensor& videos) const {
+ShapeMetrics ShapeEvaluation::measure(const at::Tensor& videos, const at::Tensor& teacher) const {
   ensure(videos.dim() == 5 && videos.size(0) == static_cast<int64_t>(labels_.size()),
          "one video [3, frames, size, size] for each caption");
   point_set(videos, "sample videos");
-  ShapeMetrics metrics = compare(summarise(videos));
+  const Summary set = summarise(videos);
+  ShapeMetrics metrics = compare(set);
+  if (teacher.defined()) compare_with_teacher(set, summarise(teacher), metrics);
   metrics.frechet_floor = real_.frechet;
   metrics.pixel_sliced_w1_floor = real_.pixel_sliced_w1;
   metrics.path_sliced_w1_floor = real_.path_sliced_w1;
@@ -71,7 +82,15 @@ ShapeEvaluation::Summary ShapeEvaluation::summarise(const at::Tensor& videos) co
         ((point_set(chunk, "sample videos") + 1) / 2).clamp(0, 1).view(chunk.sizes());
     for (ShapeReading& reading : rules_.read_all(chunk)) set.readings.push_back(std::move(reading));
     pooled.push_back(at::avg_pool2d(brightness.flatten(1, 2), {kPool, kPool}).flatten(1));
-    set.motion_energy += brightness.diff(1, 2).square().sum().item<double>();
+    const at::Tensor changes = brightness.diff(1, 2).square();
+    set.motion_energy += changes.sum().item<double>();
+    const at::Tensor energies = changes.flatten(1).sum(1);  // [n]
+    for (int64_t i = 0; i < chunk.size(0); ++i) {
+      set.motion_energies.push_back(energies[i].item<double>());
+      const PictureStatistics colours = picture_statistics(chunk[i]);
+      set.saturation.push_back(colours.saturation);
+      set.contrast.push_back(colours.contrast);
+    }
   }
   set.pooled = at::cat(pooled);
   return set;
@@ -89,6 +108,9 @@ ShapeEvaluation::Summary ShapeEvaluation::summarise_real(uint64_t seed, int64_t 
     std::ranges::move(chunk.readings, std::back_inserter(set.readings));
     pooled.push_back(chunk.pooled);
     set.motion_energy += chunk.motion_energy;
+    std::ranges::copy(chunk.motion_energies, std::back_inserter(set.motion_energies));
+    std::ranges::copy(chunk.saturation, std::back_inserter(set.saturation));
+    std::ranges::copy(chunk.contrast, std::back_inserter(set.contrast));
   }
   set.pooled = at::cat(pooled);
   return set;
@@ -100,6 +122,7 @@ ShapeMetrics ShapeEvaluation::compare(const Summary& set) const {
   count_hits(set, metrics);
   compare_distributions(set, metrics);
   compare_motion(set, metrics);
+  compare_ratios(set, metrics);
   return metrics;
 }
 
@@ -108,17 +131,20 @@ void ShapeEvaluation::count_hits(const Summary& set, ShapeMetrics& metrics) cons
   for (size_t i = 0; i < set.readings.size(); ++i) {
     verdicts.push_back(rules_.judge(set.readings[i], labels_[i]));
     metrics.joint_hits.push_back(verdicts.back().joint() ? 1 : 0);
+    metrics.values["one_object"].push_back(set.readings[i].is_one_object ? 1 : 0);
   }
-  const auto share = [&](auto part) {
-    return static_cast<double>(std::ranges::count_if(verdicts, part)) / static_cast<double>(verdicts.size());
+  const auto share = [&](const char* key, auto part) {
+    std::vector<double>& hits = metrics.values[key];
+    for (const ShapeVerdict& verdict : verdicts) hits.push_back(part(verdict) ? 1 : 0);
+    return mean_of(hits);
   };
-  metrics.shape = share([](const ShapeVerdict& v) { return v.shape; });
-  metrics.colour = share([](const ShapeVerdict& v) { return v.colour; });
-  metrics.motion = share([](const ShapeVerdict& v) { return v.motion; });
-  metrics.speed = share([](const ShapeVerdict& v) { return v.speed; });
+  metrics.shape = share("shape", [](const ShapeVerdict& v) { return v.shape; });
+  metrics.colour = share("colour", [](const ShapeVerdict& v) { return v.colour; });
+  metrics.motion = share("motion", [](const ShapeVerdict& v) { return v.motion; });
+  metrics.speed = share("speed", [](const ShapeVerdict& v) { return v.speed; });
   metrics.joint = bootstrap_mean(metrics.joint_hits, {.seed = seed_});
-  metrics.one_object =
-      mean_over(set.readings, [&](size_t i) { return set.readings[i].is_one_object ? 1 : 0; });
+  metrics.values["joint"] = metrics.joint_hits;
+  metrics.one_object = mean_of(metrics.values["one_object"]);
 }
 
 void ShapeEvaluation::compare_distributions(const Summary& set, ShapeMetrics& metrics) const {
@@ -127,6 +153,7 @@ void ShapeEvaluation::compare_distributions(const Summary& set, ShapeMetrics& me
   const NeighbourShares shares = neighbour_shares(reference_features_, features);
   metrics.coverage = shares.coverage;
   metrics.precision = shares.precision;
+  metrics.values["precision"] = shares.inside;
   metrics.pixel_sliced_w1 = sliced_wasserstein(set.pooled, reference_.pooled, kDirections, seed_).w1;
   const int64_t frames = rules_.spec().frames, size = rules_.spec().size;
   metrics.path_sliced_w1 =
@@ -140,17 +167,43 @@ void ShapeEvaluation::compare_distributions(const Summary& set, ShapeMetrics& me
 }
 
 void ShapeEvaluation::compare_motion(const Summary& set, ShapeMetrics& metrics) const {
-  metrics.residual = mean_over(set.readings, [&](size_t i) { return set.readings[i].residual; });
+  std::vector<double>& residuals = metrics.values["residual"];
+  for (const ShapeReading& reading : set.readings) residuals.push_back(reading.residual);
+  metrics.residual = mean_of(residuals);
   const data::ToyShapesSpec& spec = rules_.spec();
-  double ratios = 0;
-  int64_t moving = 0;
+  std::vector<double> ratios;
   for (size_t i = 0; i < labels_.size(); ++i) {
-    if (spec.motions[labels_[i].motion] == data::ToyMotion::kStill) continue;
-    ratios += std::hypot(set.readings[i].vx, set.readings[i].vy) / spec.speeds[labels_[i].speed];
-    ++moving;
+    const bool is_still = spec.motions[labels_[i].motion] == data::ToyMotion::kStill;
+    ratios.push_back(is_still ? std::numeric_limits<double>::quiet_NaN()
+                              : std::hypot(set.readings[i].vx, set.readings[i].vy) /
+                                    spec.speeds[labels_[i].speed]);
   }
-  if (moving > 0) metrics.speed_ratio = ratios / static_cast<double>(moving);
+  const double mean = mean_of(ratios);
+  if (!std::isnan(mean)) {
+    metrics.speed_ratio = mean;
+    metrics.values["speed_ratio"] = std::move(ratios);
+  }
   metrics.motion_energy_ratio = set.motion_energy / reference_.motion_energy;
+}
+
+void ShapeEvaluation::compare_ratios(const Summary& set, ShapeMetrics& metrics) const {
+  std::optional<double> energy;  // stands in motion_energy_ratio too
+  set_ratio("motion_energy_ratio", set.motion_energies, reference_.motion_energies, energy, metrics.values);
+  set_ratio("saturation_ratio", set.saturation, reference_.saturation, metrics.saturation_ratio,
+            metrics.values);
+  set_ratio("contrast_ratio", set.contrast, reference_.contrast, metrics.contrast_ratio, metrics.values);
+  set_ratio("prompt_diversity_ratio", prompt_diversity(scale_.apply(rules_.features(set.readings)), prompts_),
+            prompt_diversity(reference_features_, prompts_), metrics.prompt_diversity_ratio, metrics.values);
+}
+
+void ShapeEvaluation::compare_with_teacher(const Summary& set, const Summary& teacher,
+                                           ShapeMetrics& metrics) const {
+  const at::Tensor ours = scale_.apply(rules_.features(set.readings)),
+                   theirs = scale_.apply(rules_.features(teacher.readings));
+  set_ratio("teacher_distance", paired_distances(ours, theirs), {mean_pairwise_distance(theirs)},
+            metrics.teacher_distance, metrics.values);
+  set_ratio("motion_energy_to_teacher", set.motion_energies, teacher.motion_energies,
+            metrics.motion_energy_to_teacher, metrics.values);
 }
 
 }  // namespace tmd::evaluation

@@ -12,6 +12,7 @@
 #include "evaluation/bootstrap.h"
 #include "evaluation/feature_scale.h"
 #include "evaluation/frechet.h"
+#include "evaluation/metric.h"
 #include "evaluation/shape_rules.h"
 
 namespace tmd::evaluation {
@@ -35,10 +36,19 @@ struct ShapeMetrics {
   double motion_energy_ratio = 0;     ///< mean squared change between frames, to real
   double pixel_sliced_w1 = 0, pixel_sliced_w1_floor = 0;  ///< brightness of 4 x 4 pooled pixels
   double path_sliced_w1 = 0, path_sliced_w1_floor = 0;    ///< (x0, y0, displacement over the clip), pixels
+  /// Mean distance of scaled rule features inside prompts with 4 samples or more, to real.
+  std::optional<double> prompt_diversity_ratio;
+  std::optional<double> saturation_ratio, contrast_ratio;  ///< to real (picture_statistics)
+  /// Distance of the scaled rule features of a sample to those of the teacher's from the same noise, over
+  /// the mean distance of two samples of the teacher: 0 is the same sample.
+  std::optional<double> teacher_distance;
+  std::optional<double> motion_energy_to_teacher;  ///< mean squared change between frames
 
   /// 1 where a sample obeys its whole caption, in the order of the samples: for paired differences of two
   /// rows.
   std::vector<double> joint_hits;  // [samples]
+  /// What joint, its parts, one_object, precision, residual and the ratios are means of.
+  MetricValues values;
 };
 
 /// Measures sets of videos that were made from one list of captions against real videos with the same
@@ -51,8 +61,9 @@ class ShapeEvaluation {
   ShapeEvaluation(const data::ToyShapesSpec& spec, std::vector<data::ShapeLabel> labels, uint64_t seed);
 
   /// `videos`: [labels, 3, frames, size, size] in [-1, 1], sample i made from caption i. Throws kInternal for
-  /// another shape, kDiverged for values that are not finite.
-  ShapeMetrics measure(const at::Tensor& videos) const;
+  /// another shape, kDiverged for values that are not finite. `teacher`: its videos from the same noise;
+  /// undefined for the teacher itself.
+  ShapeMetrics measure(const at::Tensor& videos, const at::Tensor& teacher = {}) const;
 
   /// The row of the second real set: what a perfect generator would get.
   const ShapeMetrics& real() const { return real_; }
@@ -64,6 +75,7 @@ class ShapeEvaluation {
     std::vector<ShapeReading> readings;
     at::Tensor pooled;  // [N, 3 * frames * (size / 4)^2] float64, brightness 0 to 1
     double motion_energy = 0;
+    std::vector<double> motion_energies, saturation, contrast;  // [N]
   };
   Summary summarise(const at::Tensor& videos) const;
   Summary summarise_real(uint64_t seed, int64_t first) const;
@@ -71,6 +83,8 @@ class ShapeEvaluation {
   void count_hits(const Summary& set, ShapeMetrics& metrics) const;
   void compare_distributions(const Summary& set, ShapeMetrics& metrics) const;
   void compare_motion(const Summary& set, ShapeMetrics& metrics) const;
+  void compare_ratios(const Summary& set, ShapeMetrics& metrics) const;
+  void compare_with_teacher(const Summary& set, const Summary& teacher, ShapeMetrics& metrics) const;
 
   std::vector<data::ShapeLabel> labels_;
   ShapeRules rules_;
@@ -79,6 +93,7 @@ class ShapeEvaluation {
   FeatureScale scale_;
   at::Tensor reference_features_;  // [N, features] float64, scaled
   GaussianFit reference_fit_;
+  std::vector<int64_t> prompts_;  // number of each label's caption, in order of appearance
   ShapeMetrics real_;
 };
 

@@ -27,17 +27,49 @@ nlohmann::json to_json(const ShapeMetrics& m) {
                          {"precision", m.precision},
                          {"position_entropy", m.position_entropy},
                          {"position_entropy_ratio", m.position_entropy_ratio},
-                         {"prompt_entropy_ratio", nullptr},
                          {"residual", m.residual},
-                         {"speed_ratio", nullptr},
                          {"motion_energy_ratio", m.motion_energy_ratio},
                          {"pixel_sliced_w1", m.pixel_sliced_w1},
                          {"pixel_sliced_w1_floor", m.pixel_sliced_w1_floor},
                          {"path_sliced_w1", m.path_sliced_w1},
                          {"path_sliced_w1_floor", m.path_sliced_w1_floor}};
-  if (m.speed_ratio) json["speed_ratio"] = *m.speed_ratio;
-  if (m.prompt_entropy_ratio) json["prompt_entropy_ratio"] = *m.prompt_entropy_ratio;
+  const auto put = [&](const char* key, const std::optional<double>& value) {
+    json[key] = nullptr;
+    if (value) json[key] = *value;
+  };
+  put("speed_ratio", m.speed_ratio);
+  put("prompt_entropy_ratio", m.prompt_entropy_ratio);
+  put("prompt_diversity_ratio", m.prompt_diversity_ratio);
+  put("saturation_ratio", m.saturation_ratio);
+  put("contrast_ratio", m.contrast_ratio);
+  put("teacher_distance", m.teacher_distance);
+  put("motion_energy_to_teacher", m.motion_energy_to_teacher);
   return json;
+}
+
+const std::vector<Metric>& shape_metric_list() {
+  static const std::vector<Metric> list = {{"joint", Better::kMore},
+                                           {"shape", Better::kMore},
+                                           {"colour", Better::kMore},
+                                           {"motion", Better::kMore},
+                                           {"speed", Better::kMore},
+                                           {"one_object", Better::kMore},
+                                           {"frechet", Better::kLess},
+                                           {"coverage", Better::kMore},
+                                           {"precision", Better::kMore},
+                                           {"position_entropy_ratio", Better::kNearOne},
+                                           {"prompt_entropy_ratio", Better::kNearOne},
+                                           {"prompt_diversity_ratio", Better::kNearOne},
+                                           {"residual", Better::kLess},
+                                           {"speed_ratio", Better::kNearOne},
+                                           {"motion_energy_ratio", Better::kNearOne},
+                                           {"motion_energy_to_teacher", Better::kNearOne},
+                                           {"saturation_ratio", Better::kNearOne},
+                                           {"contrast_ratio", Better::kNearOne},
+                                           {"pixel_sliced_w1", Better::kLess},
+                                           {"path_sliced_w1", Better::kLess},
+                                           {"teacher_distance", Better::kNeither}};
+  return list;
 }
 
 std::vector<std::string> shape_metric_headings() {

@@ -9,9 +9,11 @@
 
 namespace tmd::evaluation {
 
-/// One key per member but joint_hits; null for a ratio that there is not. The interval is joint, joint_low,
-/// joint_high.
+/// One key per member but joint_hits and values; null for a ratio that there is not. The interval is joint,
+/// joint_low, joint_high.
 nlohmann::json to_json(const ShapeMetrics& metrics);
+/// The keys that two rows can be compared by.
+const std::vector<Metric>& shape_metric_list();
 /// Column titles and one row of cells of the printed table, equally many.
 std::vector<std::string> shape_metric_headings();
 std::vector<std::string> shape_metric_cells(const ShapeMetrics& metrics);

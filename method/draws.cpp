@@ -80,13 +80,27 @@ TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const Teacher
 
 Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Options& options,
                         const DrawShares& shares) {
+  const bool is_continuous = options.interval == Interval::kContinuous;
   return {
       .x_1 = normal_like(key, Purpose::kOuterNoise, x),
       .y_1 = normal_like(key, Purpose::kInnerNoise, x),
       .outer_index = draw_index(key, Purpose::kOuterTime, static_cast<int64_t>(options.grid_t.size()) - 1),
       .s_uniform = draw_uniform(key, Purpose::kInnerTime, options.s_low, options.s_high),
       .flow_matching = draw_bernoulli(key, Purpose::kFlowMatching, shares.flow_matching),
-      .drop_condition = draw_bernoulli(key, Purpose::kConditionDrop, shares.condition_drop)};
+      .drop_condition = draw_bernoulli(key, Purpose::kConditionDrop, shares.condition_drop),
+      .r_uniform = is_continuous ? draw_uniform(key, Purpose::kInnerEnd, options.s_low, options.s_high)
+                                 : at::Tensor()};
+}
+
+// The noise of `steps` outer steps of a simulation, behind each other in one stream.
+std::vector<at::Tensor> normal_of_steps(const DrawKey& key, Purpose purpose, int64_t steps,
+                                        const at::Tensor& x) {
+  std::vector<int64_t> shape = x.sizes().slice(1).vec();
+  shape.insert(shape.begin(), steps);
+  const at::Tensor all = draw_normal(key, purpose, shape, x.scalar_type()).to(x.device());
+  std::vector<at::Tensor> of_steps;
+  for (int64_t k = 0; k < steps; ++k) of_steps.push_back(all.select(1, k).contiguous());
+  return of_steps;
 }
 
 Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Options& options,
@@ -99,10 +113,29 @@ Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Opt
       .td_uniform = draw_uniform(key, Purpose::kDiffusionTime, options.td_low, options.td_high),
       .keep_fake = {},
       .keep_real = {},
-      .r1_noise = {}};
+      .r1_noise = {},
+      .inner_index = {},
+      .td_real = {},
+      .epsilon_real = {},
+      .y_1_before = {},
+      .epsilon_before = {}};
   for (int head = 0; head < dropout.heads; ++head) {
     draws.keep_fake.push_back(keep_mask_like(key, Purpose::kDropoutFake, head, dropout, x));
     draws.keep_real.push_back(keep_mask_like(key, Purpose::kDropoutReal, head, dropout, x));
+  }
+  const int64_t simulated = static_cast<int64_t>(options.grid_t.size()) - 2;
+  if (options.input == OuterInput::kSimulation && simulated > 0) {
+    draws.y_1_before = normal_of_steps(key, Purpose::kSimulationInner, simulated, x);
+    if (options.outer_step == OuterStep::kRenoise)
+      draws.epsilon_before = normal_of_steps(key, Purpose::kSimulationRenewal, simulated, x);
+  }
+  if (!options.rollout) {
+    const auto inner_steps = static_cast<int64_t>(options.grid_s.size()) - 1;
+    draws.inner_index = draw_index(key, Purpose::kInnerIndex, inner_steps);
+  }
+  if (options.real_noise == RealNoise::kIndependent) {
+    draws.td_real = draw_uniform(key, Purpose::kRealTime, options.td_low, options.td_high);
+    draws.epsilon_real = normal_like(key, Purpose::kRealNoise, x);
   }
   if (options.r1_weight > 0) draws.r1_noise = normal_like(key, Purpose::kR1Noise, x);
   return draws;

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+
+#include "base/error.h"
 
 namespace tmd::method {
 
@@ -17,6 +20,15 @@ class VelocityNetwork {
  public:
   virtual ~VelocityNetwork() = default;
   virtual at::Tensor velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text) = 0;
+
+  /// The same without transformer block `block`, counted from 0: what enters it goes on to the next one. For
+  /// skip-layer guidance. A network without blocks throws kConfig.
+  virtual at::Tensor velocity_without(int64_t block, const at::Tensor& x_t, const at::Tensor& t,
+                                      const at::Tensor& text) {
+    (void)block, (void)x_t, (void)t, (void)text;
+    throw Error(ErrorKind::kConfig, "skip-layer guidance leaves a block out, and this network has none",
+                "sampler.skip_block = -1");
+  }
 
   struct WithFeatures {
     at::Tensor velocity;               ///< Z; undefined when only features were asked for

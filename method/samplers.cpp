@@ -18,7 +18,10 @@ at::Tensor guided_velocity(VelocityNetwork& teacher, const at::Tensor& x, double
   const at::Tensor t = at::full({x.size(0)}, time, at::kDouble);
   const at::Tensor conditional = teacher.velocity(x, t, text);
   if (options.cfg == 1) return conditional.to(at::kDouble);
-  const at::Tensor negative = teacher.velocity(x, t, negative_text.expand({x.size(0), -1, -1}).contiguous());
+  const at::Tensor shown = negative_text.expand({x.size(0), -1, -1}).contiguous();
+  const at::Tensor negative = options.skip_block < 0
+                                  ? teacher.velocity(x, t, shown)
+                                  : teacher.velocity_without(options.skip_block, x, t, shown);
   return guide(conditional.to(at::kDouble), negative.to(at::kDouble), options.cfg);
 }
 
@@ -92,16 +95,25 @@ at::Tensor sample_unipc(VelocityNetwork& teacher, const at::Tensor& x, const at:
   return state.to(x.scalar_type());
 }
 
+at::Tensor outer_step(OuterStep kind, const at::Tensor& x, const at::Tensor& y_hat, double t, double next,
+                      const at::Tensor& epsilon) {
+  const at::Tensor wide = x.to(at::kDouble), y = y_hat.to(at::kDouble);
+  if (kind == OuterStep::kDeterministic || next == 0) return (wide - (t - next) * y).to(x.scalar_type());
+  return ((1 - next) * (wide - t * y) + next * epsilon.to(at::kDouble)).to(x.scalar_type());
+}
+
 at::Tensor sample_student_steps(Generator& generator, const at::Tensor& x, const at::Tensor& text,
-                                const std::vector<double>& grid_t,
-                                const std::function<at::Tensor(int)>& inner_noise,
+                                const std::vector<double>& grid_t, OuterStep kind,
+                                const StepNoise& inner_noise, const StepNoise& outer_noise,
                                 const StepObserver& observe) {
   const at::NoGradGuard no_grad;
   at::Tensor state = x;
   for (int i = static_cast<int>(grid_t.size()) - 1; i >= 1; --i) {
-    const at::Tensor t = at::full({x.size(0)}, grid_t[i], at::kDouble);
-    const at::Tensor y = generator.outer_velocity(state, t, text, inner_noise(i));
-    state = (state.to(at::kDouble) - (grid_t[i] - grid_t[i - 1]) * y.to(at::kDouble)).to(x.scalar_type());
+    const auto batch_of = [&x](double value) { return at::full({x.size(0)}, value, at::kDouble); };
+    const at::Tensor y =
+        generator.outer_velocity(state, batch_of(grid_t[i]), batch_of(grid_t[i - 1]), text, inner_noise(i));
+    const bool renews = kind == OuterStep::kRenoise && i > 1;
+    state = outer_step(kind, state, y, grid_t[i], grid_t[i - 1], renews ? outer_noise(i) : at::Tensor());
     if (observe) observe(static_cast<int>(grid_t.size()) - 1 - i, state);
   }
   return state;

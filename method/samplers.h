@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ enum class ModelTime {
 struct GuidanceOptions {
   double cfg = 5;  ///< scale w of v_neg + w (v - v_neg); 1 = no negative pass
   ModelTime model_time = ModelTime::kInteger;
+  /// Transformer block, counted from 0, that the negative pass leaves out: skip-layer guidance, with which
+  /// the paper's noise and video pairs are made (TMD Table 7). -1 = none.
+  int64_t skip_block = -1;
 };
 
 /// Euler steps on `sigmas` (noise side first, last 0): x <- x + (sigma' - sigma) v (Wan 2.9).
@@ -42,15 +46,28 @@ at::Tensor sample_unipc(VelocityNetwork& teacher, const at::Tensor& x, const at:
                         const at::Tensor& negative_text, const std::vector<double>& sigmas,
                         const GuidanceOptions& options, const StepObserver& observe = {});
 
-/// Few-step student, deterministic outer steps (TMD Algorithm 1, Eq. 4):
-///   for i = M .. 1:  x <- x - (t_i - t_{i-1}) y_hat(x, t_i, c)
-/// For DMD2-v this is Eq. 18, because its y_hat is the velocity. `inner_noise(i)`: y_1, Z, of outer step i.
-/// x: start of the sampler at t_M, Z (scale noise by t_M first, as in training); text [B, S, E]; `grid_t`
-/// 0 = t_0 < ... < t_M. Returns the sample, Z of the type of x. No guidance, no gradients.
-/// Collective over: the ranks that the generator's network is cut over.
+/// How a few-step student goes from t to t' < t.
+enum class OuterStep {
+  kDeterministic,  ///< x' = x - (t - t') y_hat (TMD Algorithm 1, Eq. 4, 18)
+  kRenoise,        ///< x' = (1 - t') (x - t y_hat) + t' epsilon with new noise, as DMD2 does (TMD Eq. 19)
+};
+
+/// One such step: x, y_hat Z; epsilon Z, only looked at by kRenoise. Z of the type of x, computed in float64.
+at::Tensor outer_step(OuterStep kind, const at::Tensor& x, const at::Tensor& y_hat, double t, double next,
+                      const at::Tensor& epsilon);
+
+/// Noise of an outer step i, Z.
+using StepNoise = std::function<at::Tensor(int i)>;
+
+/// Few-step student (TMD Algorithm 1):
+///   for i = M .. 1:  x <- the step from t_i to t_{i-1} with y_hat(x, t_i, c)
+/// For DMD2-v y_hat is the velocity. `inner_noise`: y_1 of a step; `outer_noise`: epsilon, asked for by
+/// kRenoise and i > 1 only. x: start of the sampler at t_M, Z (scale noise by t_M first, as in training);
+/// text [B, S, E]; `grid_t` 0 = t_0 < ... < t_M. Returns the sample, Z of the type of x. No guidance, no
+/// gradients. Collective over: the ranks that the generator's network is cut over.
 at::Tensor sample_student_steps(Generator& generator, const at::Tensor& x, const at::Tensor& text,
-                                const std::vector<double>& grid_t,
-                                const std::function<at::Tensor(int)>& inner_noise,
+                                const std::vector<double>& grid_t, OuterStep kind,
+                                const StepNoise& inner_noise, const StepNoise& outer_noise,
                                 const StepObserver& observe = {});
 
 }  // namespace tmd::method

@@ -8,6 +8,8 @@ std::string_view name(Phase phase) {
       return "teacher";
     case Phase::kStage1:
       return "stage1";
+    case Phase::kKd:
+      return "kd";
     case Phase::kStudent:
       return "student";
     case Phase::kCritic:

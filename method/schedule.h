@@ -6,7 +6,7 @@
 namespace tmd::method {
 
 /// What one iteration updates.
-enum class Phase { kTeacher, kStage1, kStudent, kCritic };
+enum class Phase { kTeacher, kStage1, kKd, kStudent, kCritic };
 std::string_view name(Phase phase);
 
 /// Stage 2 (TMD Table 7, "student every 5th iteration"): iterations count from 1; every `student_every`-th

@@ -23,16 +23,61 @@ at::Tensor vsd_target(const StudentStep& step) {
   return step.sample.x_hat.detach().to(at::kDouble) - direction;
 }
 
+// x_t of every sample by the student's own outer steps from t_M x_1. All samples take all steps, so that
+// every rank makes the same network calls; each keeps the state at its own t_i.
+at::Tensor simulate(Generator& generator, const at::Tensor& text, const Stage2Draws& draws,
+                    const Stage2Options& options) {
+  const at::NoGradGuard no_grad;
+  const std::vector<double>& grid = options.grid_t;
+  const int steps = static_cast<int>(grid.size()) - 1;
+  const auto batch_of = [&](double value) { return at::full({text.size(0)}, value, at::kDouble); };
+  at::Tensor state = (grid[steps] * draws.x_1.to(at::kDouble)).to(draws.x_1.scalar_type()), kept = state;
+  for (int i = steps; i > 1; --i) {
+    const size_t k = steps - i;
+    const at::Tensor y =
+        generator.outer_velocity(state, batch_of(grid[i]), batch_of(grid[i - 1]), text, draws.y_1_before[k]);
+    const bool renews = options.outer_step == OuterStep::kRenoise;
+    state = outer_step(options.outer_step, state, y, grid[i], grid[i - 1],
+                       renews ? draws.epsilon_before[k] : at::Tensor());
+    kept = at::where(over_latent(draws.outer_index == i - 1, state), state, kept);
+  }
+  return kept;
+}
+
+at::Tensor outer_input(Generator& generator, const at::Tensor& x, const at::Tensor& text, const at::Tensor& t,
+                       const Stage2Draws& draws, const Stage2Options& options) {
+  if (options.input == OuterInput::kSimulation) return simulate(generator, text, draws, options);
+  const bool one_step = options.grid_t.size() == 2;
+  return one_step ? (over_latent(t, x) * draws.x_1.to(at::kDouble)).to(x.scalar_type())
+                  : interpolate(x, draws.x_1, t);
+}
+
+at::Tensor without_rollout(Generator& generator, const at::Tensor& x, const at::Tensor& text,
+                           const StudentSample& sample, const Stage2Draws& draws,
+                           const Stage2Options& options) {
+  const at::Tensor s = at::tensor(options.grid_s, at::kDouble).index_select(0, draws.inner_index);
+  const at::Tensor y_s = interpolate(inner_target(options.form, x, draws.x_1), draws.y_1, s);
+  return generator.without_rollout(sample.x_t, sample.t, text, y_s, s, draws.y_1);
+}
+
+// Feature maps of what is shown to the discriminator.
+std::vector<at::Tensor> feature_maps(VelocityNetwork& teacher, VelocityNetwork& fake,
+                                     const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
+                                     const Stage2Options& options) {
+  VelocityNetwork& source = options.features == FeatureSource::kTeacher ? teacher : fake;
+  return source.velocity_and_features(latent, time, text, /*features_only=*/true).features;
+}
+
 }  // namespace
 
 StudentSample sample_student(Generator& generator, const at::Tensor& x, const at::Tensor& text,
                              const Stage2Draws& draws, const Stage2Options& options) {
   StudentSample sample;
   sample.t = at::tensor(options.grid_t, at::kDouble).index_select(0, draws.outer_index);
-  const bool one_step = options.grid_t.size() == 2;
-  sample.x_t = one_step ? (over_latent(sample.t, x) * draws.x_1.to(at::kDouble)).to(x.scalar_type())
-                        : interpolate(x, draws.x_1, sample.t);
-  sample.y_hat = generator.outer_velocity(sample.x_t, sample.t, text, draws.y_1);
+  sample.x_t = outer_input(generator, x, text, sample.t, draws, options);
+  sample.y_hat = options.rollout ? generator.outer_velocity(sample.x_t, sample.t, at::zeros_like(sample.t),
+                                                            text, draws.y_1)
+                                 : without_rollout(generator, x, text, sample, draws, options);
   sample.x_hat = options.x_hat == XHat::kXtMinusTy ? clean_of(sample.x_t, sample.t, sample.y_hat)
                                                    : draws.x_1 - sample.y_hat;
   sample.td = shifted_time(draws.td_uniform, options.td_shift, options.td_low, options.td_high);
@@ -49,7 +94,13 @@ StudentStep student_step(Generator& generator, VelocityNetwork& teacher, Velocit
   const StudentSample& sample = step.sample;
   std::vector<at::Tensor> maps;
   at::Tensor conditional;
-  if (discriminator) {
+  const bool reads_teacher = discriminator && options.features == FeatureSource::kTeacher;
+  if (discriminator && !reads_teacher) {
+    auto fake_pass = fake.velocity_and_features(sample.xh_t, sample.td, text, /*features_only=*/false);
+    step.g_fake = clean_of(sample.xh_t, sample.td, fake_pass.velocity).detach();
+    maps = std::move(fake_pass.features);
+  }
+  if (reads_teacher) {
     // One conditional teacher pass serves both terms; gradients flow through it to x_hat for the GAN.
     auto teacher_pass = teacher.velocity_and_features(sample.xh_t, sample.td, text, /*features_only=*/false);
     conditional = teacher_pass.velocity.detach();
@@ -57,13 +108,14 @@ StudentStep student_step(Generator& generator, VelocityNetwork& teacher, Velocit
   }
   {
     const at::NoGradGuard no_grad;
-    if (!discriminator) conditional = teacher.velocity(sample.xh_t, sample.td, text);
+    if (!reads_teacher) conditional = teacher.velocity(sample.xh_t, sample.td, text);
     const at::Tensor negative =
         teacher.velocity(sample.xh_t, sample.td, negative_text.expand({x.size(0), -1, -1}).contiguous());
     step.g_teacher = guide(clean_of(sample.xh_t, sample.td, conditional),
                            clean_of(sample.xh_t, sample.td, negative), options.cfg)
                          .detach();
-    step.g_fake = clean_of(sample.xh_t, sample.td, fake.velocity(sample.xh_t, sample.td, text)).detach();
+    if (!step.g_fake.defined())
+      step.g_fake = clean_of(sample.xh_t, sample.td, fake.velocity(sample.xh_t, sample.td, text)).detach();
     step.vsd_weight = vsd_weight(step, options.vsd_norm);
   }
   step.vsd = 0.5 * mean_over_elements((sample.x_hat.to(at::kDouble) - vsd_target(step)).square());
@@ -86,14 +138,17 @@ CriticStep critic_step(Generator& generator, VelocityNetwork& teacher, VelocityN
     const at::NoGradGuard no_grad;
     step.sample = sample_student(generator, x, text, draws, options);
     if (discriminator) {
-      const auto maps = [&](const at::Tensor& latent) {
-        return teacher.velocity_and_features(latent, step.sample.td, text, /*features_only=*/true).features;
-      };
-      const at::Tensor real =
-          interpolate(x, draws.epsilon, step.sample.td);  // same t_d and epsilon as the fake
-      fake_maps = maps(step.sample.xh_t);
-      real_maps = maps(real);
-      if (options.r1_weight > 0) noisy_maps = maps(real + options.r1_sigma * draws.r1_noise);
+      const bool same = options.real_noise == RealNoise::kSame;
+      const at::Tensor td =
+          same ? step.sample.td
+               : shifted_time(draws.td_real, options.td_shift, options.td_low, options.td_high);
+      const at::Tensor real = interpolate(x, same ? draws.epsilon : draws.epsilon_real, td);
+      fake_maps = feature_maps(teacher, fake, step.sample.xh_t, step.sample.td, text, options);
+      real_maps = feature_maps(teacher, fake, real, td, text, options);
+      if (options.r1_weight > 0) {
+        const at::Tensor noisy = real + options.r1_sigma * draws.r1_noise;
+        noisy_maps = feature_maps(teacher, fake, noisy, td, text, options);
+      }
     }
   }
   const StudentSample& sample = step.sample;

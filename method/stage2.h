@@ -6,19 +6,34 @@
 
 #include "method/generator.h"
 #include "method/networks.h"
+#include "method/samplers.h"
 
 namespace tmd::method {
 
 /// Denominator of the VSD gradient. The paper prints |g_F - g_T|_1; FastGen and DMD2 use |x_hat - g_T|_1.
 enum class VsdNorm { kXMinusTeacher, kFakeMinusTeacher };
+/// Where x_t comes from: noised data, or the student's own outer steps from noise (backward simulation).
+enum class OuterInput { kNoisedData, kSimulation };
+/// Whose feature maps the discriminator reads (TMD App. A.3: the teacher's are more stable).
+enum class FeatureSource { kTeacher, kFake };
+/// Whether real samples of the discriminator are noised with t_d and epsilon of the fake ones, or with their
+/// own.
+enum class RealNoise { kSame, kIndependent };
 
 struct Stage2Options {
   std::vector<double> grid_t = {0, 0.908, 0.999};  ///< outer grid, t_0 = 0
+  std::vector<double> grid_s = {0, 0.908, 0.999};  ///< inner grid, s_0 = 0; only without rollout
+  InnerForm form;                                  ///< of the student; only without rollout
   XHat x_hat = XHat::kXtMinusTy;
-  double cfg = 5;                          ///< teacher guidance (TMD Table 7)
-  double td_shift = 5;                     ///< shift of the diffusion time t_d
-  double td_low = 0.001, td_high = 0.999;  ///< range of the uniform number, and clamp of t_d
+  bool rollout = true;  ///< false: one call of the flow head from a state of the real inner path (A15)
+  OuterInput input = OuterInput::kNoisedData;
+  OuterStep outer_step = OuterStep::kDeterministic;  ///< of the simulation
+  double cfg = 5;                                    ///< teacher guidance (TMD Table 7)
+  double td_shift = 5;                               ///< shift of the diffusion time t_d
+  double td_low = 0.001, td_high = 0.999;            ///< range of the uniform number, and clamp of t_d
   VsdNorm vsd_norm = VsdNorm::kXMinusTeacher;
+  FeatureSource features = FeatureSource::kTeacher;
+  RealNoise real_noise = RealNoise::kSame;
   double gan_weight = 0.03;  ///< lambda of the generator's GAN term; 0 = no discriminator
   double r1_weight = 0;      ///< of the approximate R1 term; 0 = not computed
   double r1_sigma = 0.1;     ///< size of its noise
@@ -32,6 +47,11 @@ struct Stage2Draws {
   std::vector<at::Tensor> keep_fake;  ///< dropout masks of the critic step, [B, hidden] per head
   std::vector<at::Tensor> keep_real;  ///< the same for the real samples; the R1 pass uses them again
   at::Tensor r1_noise;                ///< Z; only with r1_weight
+  at::Tensor inner_index = {};        ///< [B] int64, j in 1 .. N; only without rollout
+  at::Tensor td_real = {}, epsilon_real = {};  ///< as td_uniform and epsilon; only with independent noise
+  /// Z each, of the outer steps M .. 2 of a simulation: inner noise, and, where it renews the noise, the new
+  /// one.
+  std::vector<at::Tensor> y_1_before = {}, epsilon_before = {};
 };
 
 /// Sample of the student and its noised form, shared by both kinds of step (TMD Sec. 3.2, Algorithm 2).
@@ -39,8 +59,10 @@ struct StudentSample {
   at::Tensor t, td;                    ///< [B] float64
   at::Tensor x_t, y_hat, x_hat, xh_t;  ///< Z; xh_t = (1 - t_d) x_hat + t_d epsilon
 };
-/// Noised data for M > 1 outer steps, pure noise t x_1 for M = 1; one outer step of `generator`; noise at
-/// t_d. x Z data (values unused for M = 1), text [B, S, E]. Gradients flow to the generator unless off.
+/// x_t: noised data for M > 1 outer steps, pure noise t x_1 for M = 1, or what M - i steps of a simulation
+/// lead to, which start at t_M x_1 and carry no gradient; then one outer step of `generator`; then noise at
+/// t_d. Without rollout y_hat = y_s - s (y_1 - h(y_s, s, 0)) from y_s = (1 - s) y + s y_1 at s = s_j. x Z
+/// data (values unused for M = 1), text [B, S, E]. Gradients flow to the generator unless off.
 StudentSample sample_student(Generator& generator, const at::Tensor& x, const at::Tensor& text,
                              const Stage2Draws& draws, const Stage2Options& options);
 
@@ -76,9 +98,10 @@ struct CriticStep {
 };
 
 /// Update of fake score and discriminator on detached student samples (TMD App. A.3). Real samples are noised
-/// with the t_d and epsilon of the fake ones. `r1` is computed when r1_weight > 0; its noise is added to the
-/// noised real latent, not to the clean one. x Z data, text [B, S, E]. `discriminator` may be null.
-/// Collective over: the ranks that the networks are cut over.
+/// with the t_d and epsilon of the fake ones unless `options.real_noise` says otherwise. The fake score's
+/// feature maps do not carry the discriminator's loss to it. `r1` is computed when r1_weight > 0; its noise
+/// is added to the noised real latent, not to the clean one. x Z data, text [B, S, E]. `discriminator` may be
+/// null. Collective over: the ranks that the networks are cut over.
 CriticStep critic_step(Generator& generator, VelocityNetwork& teacher, VelocityNetwork& fake,
                        DiscriminatorNetwork* discriminator, const at::Tensor& x, const at::Tensor& text,
                        const Stage2Draws& draws, const Stage2Options& options);

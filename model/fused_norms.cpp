@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
@@ -5,6 +7,8 @@
 #include "base/error.h"
 #include "model/fused_ops.h"
 #include "model/fused_rows.h"
+#include "model/plain_ops.h"
+#include "sharding/forward_mode.h"
 
 namespace tmd::model {
 
@@ -226,6 +230,7 @@ std::vector<at::Tensor> rms_norm_with(const std::vector<RmsInput>& inputs,
   std::vector<at::Tensor> xs, weights;
   for (const RmsInput& input : inputs) {
     const auto& [x, weight] = input;
+    ensure(!x._fw_grad(0).defined(), "norms of queries and keys carry tangents together");
     check_operands(x, {weight, rotations.value_or(at::Tensor())});
     const at::ScalarType wide = compute_type(x.scalar_type());
     ensure(weight.scalar_type() == wide && compute_type(options.type) == wide &&
@@ -240,24 +245,51 @@ std::vector<at::Tensor> rms_norm_with(const std::vector<RmsInput>& inputs,
                          c10::make_intrusive<RmsSettings>(options));
 }
 
+bool any_tangent(const std::vector<RmsInput>& inputs) {
+  return std::ranges::any_of(inputs,
+                             [](const RmsInput& input) { return sharding::carries_tangent({input.x}); });
+}
+
+std::vector<at::Tensor> plain_rms_norms(const std::vector<RmsInput>& inputs, const RmsNormOptions& options) {
+  ensure(!options.sum_over_ranks, "forward-mode differentiation is for ranks that have all channels");
+  std::vector<at::Tensor> results;
+  for (const RmsInput& input : inputs)
+    results.push_back(
+        plain::rms_norm(input.x, input.weight, options.epsilon, options.stream).to(options.type));
+  return results;
+}
+
 }  // namespace
 
 at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
                           double epsilon, at::ScalarType type) {
+  if (sharding::carries_tangent({x, shift, scale}))
+    return plain::modulated_norm(x, shift, scale, epsilon).to(type);
   return layer_norm(x, scale, shift, /*one=*/1, epsilon, type);
 }
 
 at::Tensor affine_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon,
                        at::ScalarType type) {
+  if (sharding::carries_tangent({x})) return plain::affine_norm(x, weight, bias, epsilon).to(type);
   return layer_norm(x, weight, bias, /*one=*/0, epsilon, type);
 }
 
 std::vector<at::Tensor> rms_norm(const std::vector<RmsInput>& inputs, const RmsNormOptions& options) {
+  if (any_tangent(inputs)) return plain_rms_norms(inputs, options);
   return rms_norm_with(inputs, std::nullopt, options);
 }
 
 std::vector<at::Tensor> rms_norm_rope(const std::vector<RmsInput>& inputs, const at::Tensor& rotations,
                                       const RmsNormOptions& options) {
+  if (any_tangent(inputs)) {
+    std::vector<at::Tensor> results = plain_rms_norms(inputs, options);
+    for (at::Tensor& x : results) {
+      const int64_t head_dim = 2 * rotations.size(1);
+      const at::Tensor heads = x.view({x.size(0), x.size(1), x.size(2) / head_dim, head_dim});
+      x = plain::apply_rope(heads, rotations).flatten(2).to(options.type);
+    }
+    return results;
+  }
   const at::Tensor angles = at::view_as_real(rotations.contiguous()).flatten(1);  // cosine, sine, cosine, ...
   const int64_t head_dim = angles.size(1);
   for (const RmsInput& input : inputs) {

@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "model/fused_rows.h"
+#include "model/plain_ops.h"
 #include "sharding/cpu_kernels.h"
+#include "sharding/forward_mode.h"
 
 namespace tmd::model {
 
@@ -118,6 +120,7 @@ void check_sum(const at::Tensor& x, const at::Tensor& y) {
 }  // namespace
 
 at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
+  if (sharding::carries_tangent({x, y, gate})) return plain::add_gated(x, y, gate);
   check_operands(x, {y, gate});
   check_sum(x, y);
   ensure(gate.scalar_type() == compute_type(x.scalar_type()) && gate.numel() == x.size(0) * x.size(2),
@@ -126,6 +129,7 @@ at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor&
 }
 
 at::Tensor add_wide(const at::Tensor& x, const at::Tensor& y) {
+  if (sharding::carries_tangent({x, y})) return (wide(x) + wide(y)).to(x.scalar_type());
   check_operands(x, {y});
   check_sum(x, y);
   return x.scalar_type() == y.scalar_type() ? x + y : GatedSum::apply(x, y, std::optional<at::Tensor>());
@@ -133,7 +137,8 @@ at::Tensor add_wide(const at::Tensor& x, const at::Tensor& y) {
 
 at::Tensor gelu_tanh(const at::Tensor& x) {
   ensure(x.is_cpu() || x.is_meta(), "fused operations run on the CPU and on the meta device");
-  return x.scalar_type() == at::kDouble ? at::gelu(x, "tanh") : Gelu::apply(x);
+  return x.scalar_type() == at::kDouble || sharding::carries_tangent({x}) ? at::gelu(x, "tanh")
+                                                                          : Gelu::apply(x);
 }
 
 }  // namespace tmd::model

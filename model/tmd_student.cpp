@@ -24,6 +24,7 @@ void visit(ParameterVisitor& visitor, FusionWeights& fusion, const TmdStudentCon
                Initialiser::constant(0));
   visit_linear(wide_visitor, fusion.delta_projection, "tmd.delta_projection.1", 6 * width, width,
                Initialiser::constant(0));
+  if (config.fusion == Fusion::kNone) return;
   if (config.fusion == Fusion::kConcat) {
     visit_linear(visitor, fusion.concat, "tmd.fusion.concat", width, 2 * width,
                  Initialiser::identity_then_normal(config.concat_std));
@@ -65,6 +66,19 @@ at::Tensor concat_fusion(const FusionWeights& w, const at::Tensor& m, const at::
   return wide(apply(w.concat, at::cat({m, patches}, 2)));
 }
 
+at::Tensor fuse_tokens(const FusionWeights& w, const TmdStudentConfig& config, const at::Tensor& m,
+                       const at::Tensor& patches, const at::Tensor& e6) {
+  switch (config.fusion) {
+    case Fusion::kGated:
+      return gated_fusion(w, config.wan, m, patches, e6);
+    case Fusion::kConcat:
+      return concat_fusion(w, m, patches);
+    case Fusion::kNone:
+      break;
+  }
+  return patches;
+}
+
 }  // namespace
 
 TmdStudent::MainFeature TmdStudent::backbone(const at::Tensor& x_t, const at::Tensor& time,
@@ -85,9 +99,7 @@ WanStream TmdStudent::fuse(const at::Tensor& y_s, const at::Tensor& inner_time, 
     const auto w = bind<FusionWeights>(params, [&](auto& v, auto& weights) { visit(v, weights, config); });
     const at::Tensor &tokens = in[0], &patches = in[1], &temb = in[2], &e6 = in[3], &waves = in[4];
     const at::Tensor delta = embed_time(w.delta_in, w.delta_out, waves);
-    const at::Tensor fused = config.fusion == Fusion::kGated
-                                 ? gated_fusion(w, config.wan, tokens, patches, e6)
-                                 : concat_fusion(w, tokens, patches);
+    const at::Tensor fused = fuse_tokens(w, config, tokens, patches, e6);
     return Tensors{fused, temb + delta, e6 + project_time(w.delta_projection, delta)};
   };
   sharding::ShardedNetwork& net = network();

@@ -9,12 +9,13 @@
 
 namespace tmd::model {
 
-/// How the main feature m and the inner state y_s meet (TMD App. A.1, B.3).
-enum class Fusion { kGated, kConcat };
+/// How the main feature m and the inner state y_s meet (TMD App. A.1, B.3). kNone: there is no main feature,
+/// and all blocks belong to the head, which is then the network u(x_t, t, r; c) of MeanFlow.
+enum class Fusion { kGated, kConcat, kNone };
 
 struct TmdStudentConfig {
   WanConfig wan;
-  int64_t head_blocks = 5;  ///< H <= layers, the last blocks, which form the flow head
+  int64_t head_blocks = 5;  ///< H <= layers, the last blocks, which form the flow head; kNone: all
   Fusion fusion = Fusion::kGated;
   double gate_start = -4;           ///< a of the gate sigmoid(a)
   double gate_lr_multiplier = 100;  ///< Adam moves a scalar by at most lr a step: else the gate stays

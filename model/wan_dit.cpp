@@ -172,9 +172,12 @@ WanDit::Output WanDit::forward(const at::Tensor& latent, const at::Tensor& time,
   const auto& taps = request.feature_blocks;
   ensure(!request.features_only || !taps.empty(), "a pass for features only names feature blocks");
   const int64_t last = request.features_only ? taps.back() : config_.layers - 1;
+  const int64_t skipped = request.skip_block.value_or(-1);
+  ensure(skipped >= (request.skip_block ? 0 : -1) && skipped < config_.layers,
+         "the block to leave out is one of the network");
   WanStream stream = embed(latent, time, text, request.weight_gradients);
   for (int64_t i = 0; i <= last; ++i) {
-    stream.tokens = block(i, stream, grid, request.weight_gradients);
+    if (i != skipped) stream.tokens = block(i, stream, grid, request.weight_gradients);
     if (std::find(taps.begin(), taps.end(), i) != taps.end()) {
       output.features.push_back(unpatchify(exchange(grid).whole_for_each(stream.tokens), grid));
     }

@@ -97,12 +97,14 @@ class WanDit {
     bool weight_gradients = false;
     std::vector<int64_t> feature_blocks;  ///< return the feature maps after these blocks (ascending, 0-based)
     bool features_only = false;           ///< stop after the last of them, of which there is one at least
+    std::optional<int64_t> skip_block = {};  ///< leave this block out: tokens pass it by
   };
   struct Output {
     at::Tensor velocity;               ///< [B, C, T, H, W], undefined with features_only
     std::vector<at::Tensor> features;  ///< [B, D/4, T, H, W] each, in the patch order of unpatchify
   };
-  /// The whole network: an estimate of noise - data (Wan 2.9). Arguments and errors as of embed.
+  /// The whole network: an estimate of noise - data (Wan 2.9). Arguments and errors as of embed; throws
+  /// kInternal when there is no block that a request names.
   Output forward(const at::Tensor& latent, const at::Tensor& time, const at::Tensor& text,
                  const Request& request) const;
 

@@ -6,6 +6,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
+#include "sharding/forward_mode.h"
 
 namespace tmd::model {
 
@@ -65,8 +66,12 @@ at::Tensor wide(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ?
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const at::ScalarType type = v.scalar_type();
-  const at::Tensor out = at::scaled_dot_product_attention(
-      q.to(type).transpose(1, 2), k.to(type).transpose(1, 2), v.transpose(1, 2));  // [B, heads, N, d]
+  const at::Tensor queries = q.to(type).transpose(1, 2), keys = k.to(type).transpose(1, 2),
+                   values = v.transpose(1, 2);
+  // [B, heads, N, d]; fused attention has no derivative in forward mode
+  const at::Tensor out = sharding::carries_tangent({q, k, v})
+                             ? std::get<0>(at::_scaled_dot_product_attention_math(queries, keys, values))
+                             : at::scaled_dot_product_attention(queries, keys, values);
   return out.transpose(1, 2).reshape({q.size(0), q.size(1), q.size(2) * q.size(3)});
 }
 

@@ -36,7 +36,7 @@ void DemoTable::add(TrainedRun& run, const Contender& contender, Promise promise
     pictures_ = LatentPictures::make(run.job().data().header(), run.config().decoder);
   });
   stage_.say(fmt::format("{}: {} samples of {}", part_, samples_, contender.name));
-  rows_.push_back(evaluate(run, contender, evaluator_.get(), samples_, kEvaluationSeed, [&](int64_t done) {
+  rows_.push_back(evaluate(run, contender, evaluator_.get(), kEvaluationSeed, [&](int64_t done) {
     if (done < samples_) stage_.say(fmt::format("{}: {} of {}", contender.name, done, samples_));
   }));
   promises_.push_back(promise);

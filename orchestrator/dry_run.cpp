@@ -71,6 +71,8 @@ struct DryRun::State {
     negative_text = on_meta(with_rows(1, sample.text), networks_wide_type());
     trainer = std::make_unique<workers::Trainer>(plan, config.train, config.stages, mesh, config.run.seed,
                                                  *networks, negative_text);
+    trainer->set_pair_noise(
+        [](const std::vector<int64_t>&, const at::Tensor& like) { return at::empty_like(like); });
     read_ahead();
   }
 

@@ -29,8 +29,9 @@ double effective_nfe(const configs::Config& config, const Contender& contender) 
 namespace {
 
 // The prompts live on rank 0, with the evaluator; all ranks sample.
-at::Tensor share_text(comm::Communicator& trainers, const Evaluator* evaluator, int64_t count,
+at::Tensor share_text(comm::Communicator& trainers, const Evaluator* evaluator,
                       const std::vector<int64_t>& row_shape) {
+  const int64_t count = comm::agree_max(trainers, evaluator ? evaluator->text().size(0) : 0);
   const at::Tensor text = evaluator ? evaluator->text().to(at::kFloat).contiguous()
                                     : at::empty({count, row_shape[0], row_shape[1]}, at::kFloat);
   trainers.broadcast(text, 0).wait();
@@ -39,12 +40,12 @@ at::Tensor share_text(comm::Communicator& trainers, const Evaluator* evaluator, 
 
 }  // namespace
 
-EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, int64_t count,
-                       uint64_t seed, const SampleProgress& progress) {
+EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, uint64_t seed,
+                       const SampleProgress& progress, const at::Tensor& teacher) {
   const configs::Config& config = run.config();
   Job& job = run.job();
   const auto& text_shape = job.data().header().text_shape;
-  SampleRequest request{.text = share_text(job.trainers(), evaluator, count, {text_shape[0], text_shape[1]}),
+  SampleRequest request{.text = share_text(job.trainers(), evaluator, {text_shape[0], text_shape[1]}),
                         .negative_text = job.negative_text(),
                         .latent_shape = job.latent_shape(),
                         .seed = seed,
@@ -65,9 +66,9 @@ EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evalua
     row.samples = sample_student(job.plan(), *run.student(), method, request, progress);
   }
   row.seconds_per_sample = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
-                           static_cast<double>(count);
+                           static_cast<double>(row.samples.size(0));
   comm::run_agreed(job.trainers(), [&] {
-    if (evaluator) row.score = evaluator->measure(row.samples);
+    if (evaluator) row.score = evaluator->measure(row.samples, teacher);
   });
   return row;
 }

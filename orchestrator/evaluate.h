@@ -22,17 +22,17 @@ struct Contender {
 struct EvaluationRow {
   std::string name;
   double effective_nfe = 0;       ///< network evaluations a sample, in units of one full pass (TMD Eq. 16)
-  double seconds_per_sample = 0;  ///< wall time of sampling on all ranks together / count
+  double seconds_per_sample = 0;  ///< wall time of sampling on all ranks together / samples
   Score score;
-  at::Tensor samples;  // [count, C, T, H, W]
+  at::Tensor samples;  // [rows of Evaluator::text(), C, T, H, W]
 };
 
 /// Samples `contender` with the evaluator's prompts and measures it. Every contender of one seed starts from
-/// the same noise. `count` is that of the evaluator. `evaluator` is null on ranks other than 0; so is the
-/// score, while the samples are on all. Throws on all ranks kConfig when the run has no student yet, and as
-/// Evaluator::measure. Collective over: the run's trainers.
-EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, int64_t count,
-                       uint64_t seed, const SampleProgress& progress = {});
+/// the same noise. `evaluator` is null on ranks other than 0; so is the score, while the samples are on all.
+/// `teacher`: the samples of the row that others are also held against. Throws on all ranks kConfig when the
+/// run has no student yet, and as Evaluator::measure. Collective over: the run's trainers.
+EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, uint64_t seed,
+                       const SampleProgress& progress = {}, const at::Tensor& teacher = {});
 
 /// The table as text with aligned columns: name, effective NFE, ms per sample, then the evaluator's headings;
 /// the floor (what real data scores) stands first. No row is longer than the headings.

@@ -79,6 +79,16 @@ void require_new_folder(const fs::path& output) {
 }
 
 void require_target(ExportTarget target, const std::optional<ExportInfo>& info) {
+  if (info && info->is_student()) {
+    const workers::MethodOptions& m = info->method;
+    check(m.name != workers::MethodName::kMeanFlow && m.form == method::InnerForm{} &&
+              m.outer_step == method::OuterStep::kDeterministic,
+          ErrorKind::kUsage,
+          "students of MeanFlow, of another method.inner_target, method.head_output or method.outer_sampler "
+          "are "
+          "not exported",
+          "`tmd sample` and `tmd eval` take the run itself");
+  }
   check(!(info && info->has_flow_head()) || target == ExportTarget::kTmd, ErrorKind::kUsage,
         "this student has a flow head, which no stock Wan transformer has",
         "--for tmd writes it with tmd_wan.py, a Python module that loads and samples it");

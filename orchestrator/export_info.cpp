@@ -74,12 +74,14 @@ std::vector<double> inner_grid(const ExportInfo& info) {
 json sampler_json(const ExportInfo& info) {
   if (info.is_teacher) {
     const configs::SamplerOptions& s = info.sampler;
-    return {{"solver", name_of(solver_names(), s.solver)},
-            {"steps", s.steps},
-            {"shift", s.shift},
-            {"guidance_scale", s.cfg},
-            {"grid", name_of(grid_names(), s.grid)},
-            {"model_time", name_of(time_names(), s.model_time)}};
+    json sampler = {{"solver", name_of(solver_names(), s.solver)},
+                    {"steps", s.steps},
+                    {"shift", s.shift},
+                    {"guidance_scale", s.cfg},
+                    {"grid", name_of(grid_names(), s.grid)},
+                    {"model_time", name_of(time_names(), s.model_time)}};
+    if (s.skip_block >= 0) sampler["skip_block"] = s.skip_block;
+    return sampler;
   }
   const workers::MethodOptions& m = info.method;
   json sampler = {{"outer_steps", m.outer_steps},
@@ -182,6 +184,7 @@ void read_teacher_sampler(configs::SamplerOptions& s, const Object& sampler) {
   s.cfg = sampler.at_least(0, "guidance_scale");
   s.grid = sampler.get("grid", grid_names());
   s.model_time = sampler.get("model_time", time_names());
+  s.skip_block = sampler.get_or<int64_t>("skip_block", -1);
 }
 
 void read_latents(data::LatentHeader& header, const Object& latents) {
@@ -232,6 +235,8 @@ std::optional<ExportInfo> from_metadata(const SafetensorsMetadata& metadata, con
   info.is_teacher = method->second == kTeacher;
   if (info.is_teacher) {
     read_teacher_sampler(info.sampler, sampler);
+    sampler.expect(info.sampler.skip_block >= -1 && info.sampler.skip_block < config.layers,
+                   fmt::format("skip_block {} is no block of the model", info.sampler.skip_block));
   } else {
     const auto found = std::ranges::find(method_names(), method->second,
                                          [](const auto& pair) { return std::string(pair.second); });

@@ -27,11 +27,23 @@ bool uses_negative_text(const configs::Config& config) {
   for (workers::Stage stage : config.stage_list()) {
     if (stage == workers::Stage::kTeacher && s.teacher.condition_drop > 0) return true;
     if (stage == workers::Stage::kStage1 &&
-        (s.stage1.shares.condition_drop > 0 || s.stage1.equation.cfg != 1))
+        (s.stage1.shares.condition_drop > 0 || s.stage1.equation.cfg != 1 || s.stage1.equation.cfg_mix != 0))
       return true;
     if (stage == workers::Stage::kStage2 && s.stage2.equation.cfg != 1) return true;
   }
   return false;
+}
+
+// One sample of every file: noise is said for a file as a whole.
+void require_pairs(const data::DataSet& set) {
+  int64_t first = 0;
+  for (const data::LatentFile& file : set.files()) {
+    check(set.noise_of(first).has_value(), ErrorKind::kData,
+          fmt::format("{} does not say what noise its samples were made of, and run.stages has kd",
+                      file.path().string()),
+          "`tmd data synth` makes pairs of noise and video with the teacher");
+    first += file.header().samples;
+  }
 }
 
 std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
@@ -42,6 +54,8 @@ std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
         fmt::format("{} has no /latents: it is a list of prompts", config.data.files.front()),
         "training needs latents");
   if (uses_negative_text(config)) set->negative_text();  // throws when there is none
+  const std::vector<workers::Stage> stages = config.stage_list();
+  if (std::ranges::find(stages, workers::Stage::kKd) != stages.end()) require_pairs(*set);
   return set;
 }
 

@@ -25,7 +25,7 @@ double other_seconds(const IterationRecord& r) {
          t.optimizer - r.checkpoint_s;
 }
 
-json to_json(const IterationRecord& r) {
+json line_of(const IterationRecord& r) {
   const workers::IterationTime& t = r.report.time;
   const MemoryUse memory = memory_use();
   return {{"iteration", r.iteration},
@@ -49,6 +49,12 @@ json to_json(const IterationRecord& r) {
             {"checkpoint", r.checkpoint_s},
             {"other", other_seconds(r)}}},
           {"mem", {{"resident", memory.resident}, {"peak", memory.peak}, {"tensors", r.tensor_peak}}}};
+}
+
+json to_json(const IterationRecord& r) {
+  json line = line_of(r);
+  if (!r.evaluation.is_null()) line["eval"] = r.evaluation;
+  return line;
 }
 
 // A line that was cut off by a kill in the middle of a write is dropped with what follows it.

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "base/file.h"
 #include "workers/trainer.h"
 
@@ -18,9 +20,10 @@ struct IterationRecord {
   int64_t student_updates = 0;
   std::vector<int64_t> samples;  ///< of all ranks, in slot order
   workers::IterationReport report;
-  double checkpoint_s = 0;  ///< time the loop was held by a save
-  double total_s = 0;       ///< wall time of the iteration
-  int64_t tensor_peak = 0;  ///< most bytes that tensors of this rank took while it was trained
+  double checkpoint_s = 0;         ///< time the loop was held by a save
+  double total_s = 0;              ///< wall time of the iteration
+  nlohmann::json evaluation = {};  ///< how the state was judged (Judge::judge); null: it was not
+  int64_t tensor_peak = 0;         ///< most bytes that tensors of this rank took while it was trained
 };
 
 /// metrics.jsonl: one JSON object per iteration (docs/formats/metrics.md). Rank 0 only.

@@ -37,6 +37,22 @@ double convolution(const at::Tensor& weight, double places) { return 2 * count_o
 
 double places_of(const at::Tensor& map) { return count_of(map) / static_cast<double>(map.size(1)); }
 
+// Of the result of aten::convolution, which an observer of its inputs does not see.
+double places_of_result(Inputs in) {
+  const at::Tensor &map = in[0].toTensor(), &weight = in[1].toTensor();
+  const auto stride = in[3].toIntVector(), padding = in[4].toIntVector(), dilation = in[5].toIntVector();
+  auto places = static_cast<double>(map.size(0));
+  for (int64_t axis = 2; axis < map.dim(); ++axis) {
+    const auto at_axis = [i = static_cast<size_t>(axis - 2)](const std::vector<int64_t>& values) {
+      return values[i % values.size()];
+    };
+    const int64_t reach = at_axis(dilation) * (weight.size(axis) - 1);
+    const int64_t starts = map.size(axis) + 2 * at_axis(padding) - reach;
+    places *= static_cast<double>((starts - 1) / at_axis(stride) + 1);
+  }
+  return places;
+}
+
 using Rule = std::function<void(OperatorCost&, Inputs)>;
 
 // What is read, and a result as large as the largest of it.
@@ -100,9 +116,8 @@ std::map<std::string_view, Rule> make_rules() {
   rules["aten::_scaled_dot_product_flash_attention_for_cpu_backward"] = [](OperatorCost& cost, Inputs in) {
     cost.attention_flops += 2.5 * attention(in[1].toTensor(), in[2].toTensor());
   };
-  // The discriminator's convolutions keep the size of their map.
   rules["aten::convolution"] = [](OperatorCost& cost, Inputs in) {
-    cost.product_flops += convolution(in[1].toTensor(), places_of(in[0].toTensor()));
+    cost.product_flops += convolution(in[1].toTensor(), places_of_result(in));
   };
   rules["aten::convolution_backward"] = [](OperatorCost& cost, Inputs in) {
     const auto wanted = in[10].toBoolList();

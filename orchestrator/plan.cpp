@@ -24,6 +24,7 @@ int64_t begin_of(const configs::Config& config, Stage stage) {
 std::vector<Phase> phases_of(const configs::Config& config, Stage stage) {
   if (stage == Stage::kTeacher) return {Phase::kTeacher};
   if (stage == Stage::kStage1) return {Phase::kStage1};
+  if (stage == Stage::kKd) return {Phase::kKd};
   if (config.stages.stage2.student_every == 1) return {Phase::kStudent};
   return {Phase::kCritic, Phase::kStudent};
 }

@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/publish.h"
 #include "comm/agree.h"
-#include "orchestrator/pictures.h"
-#include "orchestrator/png_file.h"
-#include "orchestrator/webp_file.h"
 
 namespace tmd::orchestrator {
 
@@ -19,7 +18,6 @@ namespace {
 
 constexpr uint64_t kPreviewSeed = 20250101;  // previews of all runs start from the same noise
 constexpr int64_t kPlotPoints = 512;
-constexpr int64_t kWantedSide = 96;  // pixels of a video on the sheet
 
 }  // namespace
 
@@ -43,6 +41,7 @@ Previews::Previews(Job& job, std::filesystem::path folder) : job_(job), folder_(
     if (!comm::agree_all(job_.trainers(), sample != nullptr)) continue;
     text.push_back(sample->text);
     latents.push_back(sample->latent);
+    prompts_.push_back(sample->prompt);
   }
   if (text.empty()) {
     is_on_ = false;
@@ -81,8 +80,8 @@ at::Tensor Previews::teacher_samples(workers::StageNetworks& networks) {
   return samples;
 }
 
-std::vector<Previews::Column> Previews::columns(workers::StageNetworks& networks) {
-  std::vector<Column> list = {
+std::vector<SheetColumn> Previews::columns(workers::StageNetworks& networks) {
+  std::vector<SheetColumn> list = {
       {"data", data_latents_},
       {fmt::format("teacher, {} steps", job_.config().sampler.steps), teacher_samples(networks)}};
   if (!networks.has(NetworkRole::kStudent)) return list;
@@ -100,7 +99,7 @@ std::vector<Previews::Column> Previews::columns(workers::StageNetworks& networks
 }
 
 void Previews::make(workers::StageNetworks& networks, int64_t iteration) {
-  const std::vector<Column> list = columns(networks);
+  const std::vector<SheetColumn> list = columns(networks);
   last_made_ = iteration;
   comm::run_agreed(job_.trainers(), [&] {
     if (job_.trainers().rank() == 0) write_or_warn(list, iteration);
@@ -108,7 +107,7 @@ void Previews::make(workers::StageNetworks& networks, int64_t iteration) {
 }
 
 // Pictures are not worth a run: a full disk costs them alone.
-void Previews::write_or_warn(const std::vector<Column>& list, int64_t iteration) const {
+void Previews::write_or_warn(const std::vector<SheetColumn>& list, int64_t iteration) const {
   try {
     write(list, iteration);
   } catch (const Error& e) {
@@ -117,25 +116,21 @@ void Previews::write_or_warn(const std::vector<Column>& list, int64_t iteration)
   }
 }
 
-void Previews::write(const std::vector<Column>& list, int64_t iteration) const {
+void Previews::write(const std::vector<SheetColumn>& list, int64_t iteration) const {
   std::string titles;
-  for (const Column& column : list) titles += (titles.empty() ? "" : " | ") + column.title;
-  const std::filesystem::path stem = folder_ / fmt::format("step_{:08d}", iteration);
-  if (pictures_->is_plot()) {
-    std::vector<at::Tensor> plots;
-    for (const Column& column : list) plots.push_back(pictures_->plot(data_latents_, column.latents));
-    write_png(stem.string() + ".png", at::cat(plots, 2));
-  } else {
-    std::vector<std::vector<at::Tensor>> rows(static_cast<size_t>(data_latents_.size(0)));
-    for (const Column& column : list) {
-      const auto videos = pictures_->videos(column.latents);
-      for (size_t row = 0; row < rows.size(); ++row) rows[row].push_back(videos[row]);
-    }
-    GridOptions grid{.scale = upscale_factor(rows[0][0].size(3), kWantedSide)};
-    write_png(stem.string() + ".png", contact_sheet(rows, {.grid = grid}));
-    write_webp(stem.string() + ".webp", video_grid(rows, grid),
-               {.frames_per_second = pictures_->frames_per_second(rows[0][0].size(1))});
+  nlohmann::json names = nlohmann::json::array();
+  for (const SheetColumn& column : list) {
+    titles += (titles.empty() ? "" : " | ") + column.title;
+    names.push_back(column.title);
   }
+  const std::filesystem::path stem = folder_ / fmt::format("step_{:08d}", iteration);
+  write_sheet(*pictures_, list, stem);
+  const nlohmann::json rows =
+      pictures_->is_plot() ? nlohmann::json(data_latents_.size(0)) : nlohmann::json(prompts_);
+  const nlohmann::json description = {
+      {"iteration", iteration}, {"columns", names}, {"rows", rows}, {"noise_seed", kPreviewSeed}};
+  publish_file(stem.string() + ".json",
+               description.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   log_info("preview {}.png: {}", stem.string(), titles);
 }
 

@@ -10,13 +10,18 @@
 
 #include "orchestrator/job.h"
 #include "orchestrator/latent_pictures.h"
+#include "orchestrator/latent_sheet.h"
 #include "orchestrator/sampling.h"
 #include "workers/stage_networks.h"
 
 namespace tmd::orchestrator {
 
-/// Pictures of a run while it trains: rows are the first prompts of the data set, columns are data, teacher,
-/// student and the student's average. The noise of a cell is always the same.
+/// Pictures of a run while it trains: rows are the first prompts of the data set, columns are data, teacher
+/// (all its steps), student and the student's average, where they are there. The noise of a cell is always
+/// the same: it is a function of its row, in every run.
+///
+/// STEM.png and STEM.webp (write_sheet) and STEM.json, which names columns and rows; STEM is step_N with the
+/// iterations done, eight digits or more.
 class Previews {
  public:
   /// Writes into `folder`. Keeps a reference to `job`, of whose data set it reads the first samples. Throws,
@@ -33,24 +38,21 @@ class Previews {
   void after_iteration(workers::StageNetworks& networks, int64_t iteration, bool stage_ends);
 
  private:
-  struct Column {
-    std::string title;
-    at::Tensor latents;  // [N, C, T, H, W]
-  };
   void make(workers::StageNetworks& networks, int64_t iteration);
   at::Tensor teacher_samples(workers::StageNetworks& networks);
-  std::vector<Column> columns(workers::StageNetworks& networks);
-  void write_or_warn(const std::vector<Column>& columns, int64_t iteration) const;
-  void write(const std::vector<Column>& columns, int64_t iteration) const;
+  std::vector<SheetColumn> columns(workers::StageNetworks& networks);
+  void write_or_warn(const std::vector<SheetColumn>& columns, int64_t iteration) const;
+  void write(const std::vector<SheetColumn>& columns, int64_t iteration) const;
 
   Job& job_;
   std::filesystem::path folder_;
   bool is_on_ = false;
   std::unique_ptr<LatentPictures> pictures_;  // rank 0
   SampleRequest request_;
-  at::Tensor data_latents_;    // [N, C, T, H, W]
-  int64_t last_made_ = -1;     // iteration of the last preview
-  at::Tensor frozen_samples_;  // of the frozen teacher, once they are made
+  at::Tensor data_latents_;           // [N, C, T, H, W]
+  std::vector<std::string> prompts_;  // of the rows; empty texts where the data have none
+  int64_t last_made_ = -1;            // iteration of the last preview
+  at::Tensor frozen_samples_;         // of the frozen teacher, once they are made
 };
 
 }  // namespace tmd::orchestrator

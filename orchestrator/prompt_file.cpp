@@ -21,9 +21,13 @@ at::Tensor Prompts::negative_text() const {
 }
 
 Prompts read_prompts(data::DataSet& set, int64_t count) {
+  return read_prompts_cyclically(set, 0, std::min(count, set.size()));
+}
+
+Prompts read_prompts_cyclically(data::DataSet& set, int64_t first, int64_t count) {
   Prompts prompts{.header = set.header(), .rows = {}, .negative = {}};
-  for (int64_t i = 0; i < std::min(count, set.size()); ++i) {
-    auto read = set.read(i);
+  for (int64_t i = first; i < first + count; ++i) {
+    auto read = set.read(i % set.size());
     if (const auto* bad = std::get_if<data::BadSample>(&read)) {
       throw Error(ErrorKind::kData, fmt::format("{}: {}", bad->name, bad->problem));
     }
@@ -31,6 +35,20 @@ Prompts read_prompts(data::DataSet& set, int64_t count) {
   }
   if (set.has_negative_text()) prompts.negative = set.negative_text();
   return prompts;
+}
+
+data::LatentHeader sample_header(data::LatentHeader latents, const Prompts& prompts) {
+  data::LatentHeader header = std::move(latents);
+  header.has_latents = true;
+  header.latent_type = header.text_type = data::StoredType::kFloat32;
+  header.has_prompts = header.has_checksum = true;
+  header.has_negative_text = prompts.negative.has_value();
+  header.text_shape = prompts.header.text_shape;
+  header.text_encoder = prompts.header.text_encoder;
+  header.negative_prompt = prompts.header.negative_prompt;
+  header.generator.clear();
+  header.noise.reset();
+  return header;
 }
 
 void require_text_shape(const Prompts& prompts, int64_t rows, int64_t features) {

@@ -23,6 +23,14 @@ struct Prompts {
 /// The first `count` prompts of `set`, or all if it has fewer. Throws kData for a broken sample.
 Prompts read_prompts(data::DataSet& set, int64_t count);
 
+/// Prompts number `first` to first + count - 1 of an endless list that repeats those of `set`. Throws kData
+/// for a broken sample.
+Prompts read_prompts_cyclically(data::DataSet& set, int64_t first, int64_t count);
+
+/// Header of a file of samples of such prompts: all that `latents` says of latents; numbers in float32, with
+/// prompts and checksums. The number of samples is left to the caller.
+data::LatentHeader sample_header(data::LatentHeader latents, const Prompts& prompts);
+
 /// Throws kData unless the embeddings have `rows` rows of `features` numbers.
 void require_text_shape(const Prompts& prompts, int64_t rows, int64_t features);
 

@@ -24,6 +24,15 @@ namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 5> kFolders = {"log", "samples", "checkpoints", "eval", "journal"};
 
+// What a student is and was pre-trained for (M, N, H): weights of one are of no use to another.
+bool is_of_the_student(const std::string& option) {
+  constexpr std::array<std::string_view, 9> kOptions = {
+      "method.name",         "method.outer_steps", "method.inner_steps",
+      "method.outer_shift",  "method.inner_shift", "method.head_blocks",
+      "method.inner_target", "method.head_output", "method.fusion"};
+  return std::ranges::find(kOptions, option) != kOptions.end() || option.starts_with("model.");
+}
+
 void publish_text(const fs::path& path, const std::string& text) {
   publish_file(path, std::as_bytes(std::span(text)));
 }
@@ -31,8 +40,11 @@ void publish_text(const fs::path& path, const std::string& text) {
 void refuse_other_experiment(const fs::path& folder, const configs::OptionTable& table,
                              const std::vector<std::string>& allowed) {
   std::vector<std::string> lines;
+  bool may_change = true;
   for (const configs::OptionDifference& difference : table.experiment_differences(folder / "config.ini")) {
-    if (std::find(allowed.begin(), allowed.end(), difference.name) != allowed.end()) {
+    if (is_of_the_student(difference.name)) {
+      may_change = false;
+    } else if (std::ranges::find(allowed, difference.name) != allowed.end()) {
       log_warning("{} changes from {} to {} in a run that goes on (allowed)", difference.name,
                   difference.theirs, difference.ours);
       continue;
@@ -42,7 +54,9 @@ void refuse_other_experiment(const fs::path& folder, const configs::OptionTable&
   }
   check(lines.empty(), ErrorKind::kConfig,
         fmt::format("{} holds another experiment: {}", folder.string(), fmt::join(lines, "; ")),
-        "give another --run folder, or allow a change with --allow-change section.key");
+        may_change
+            ? "give another --run folder, or allow a change with --allow-change section.key"
+            : "give another --run folder: a student and its checkpoints are made for one set of these");
 }
 
 }  // namespace

@@ -16,7 +16,8 @@
 namespace tmd::orchestrator {
 
 /// The folder of a run: config.ini, env.json, log/rank_*.txt, metrics.jsonl, samples/, checkpoints/, eval/;
-/// journal/ (what ranks do now), in_use (RunLock), verdict.json (why the last start ended early), faults/.
+/// journal/ (what ranks do now), in_use (RunLock), verdict.json (why the last start ended early), faults/;
+/// judge/ and alarms/ (docs/judging.md).
 class RunFolder {
  public:
   /// Opens or makes `path` for the experiment of `table`. A folder that holds another experiment is refused

@@ -58,7 +58,7 @@ RunLock::RunLock(const std::filesystem::path& folder) {
     const bool is_ours = is_of_this_job(holder);  // starting it again may help then
     check(is_ours && waited_s < kPatienceS, is_ours ? ErrorKind::kPeerLost : ErrorKind::kConfig,
           fmt::format("{} is in use by {}", folder.string(), holder),
-          "wait for its end, stop it, or give another --run folder");
+          "wait for its end, stop it, or give another folder");
     if (waited_s == 0)
       log_warning("{} is still locked by an earlier start of this job: waiting", folder.string());
     std::this_thread::sleep_for(std::chrono::seconds(1));

@@ -37,8 +37,13 @@ class Held {
 }  // namespace
 
 RunSaver::RunSaver(Job& job, const checkpoint::Store& store, workers::StageNetworks& networks, Fault& fault,
-                   uint64_t experiment_hash)
-    : job_(job), store_(store), networks_(networks), fault_(fault), experiment_hash_(experiment_hash) {}
+                   uint64_t experiment_hash, Keeper keeper)
+    : job_(job),
+      store_(store),
+      networks_(networks),
+      fault_(fault),
+      experiment_hash_(experiment_hash),
+      keeper_(std::move(keeper)) {}
 
 void RunSaver::check_space() {
   comm::Communicator& trainers = job_.trainers();
@@ -63,7 +68,8 @@ void RunSaver::check_space() {
 void RunSaver::prune(int64_t step) const {
   const configs::CheckpointOptions& options = job_.config().checkpoint;
   try {
-    store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every}, step);
+    store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every, .keep = keeper_(step)},
+                 step);
   } catch (const Error& e) {
     log_warning("old checkpoints stay where they are: {}", e.what());
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,9 +24,13 @@ namespace tmd::orchestrator {
 /// trainers.
 class RunSaver {
  public:
+  /// Told, on rank 0 and on a thread of its own, that the checkpoint of `step` is complete and older ones are
+  /// about to be removed; returns those to keep besides what `[checkpoint]` says.
+  using Keeper = std::function<std::vector<int64_t>(int64_t step)>;
+
   /// Keeps references to all of them.
   RunSaver(Job& job, const checkpoint::Store& store, workers::StageNetworks& networks, Fault& fault,
-           uint64_t experiment_hash);
+           uint64_t experiment_hash, Keeper keeper);
 
   /// Looks whether the file system has the space that the next checkpoints need: room for two, less those
   /// that are there; one is always needed. The first call throws kIo when it has not, later ones, when
@@ -78,6 +83,7 @@ class RunSaver {
   workers::StageNetworks& networks_;
   Fault& fault_;
   const uint64_t experiment_hash_;
+  const Keeper keeper_;
   std::unique_ptr<checkpoint::BackgroundSave> save_;
   Clock::time_point begun_;
   bool has_checked_space_ = false;

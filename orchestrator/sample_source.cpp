@@ -23,10 +23,10 @@ constexpr VideoSize kPublishedSize = {.frames = 81, .height = 480, .width = 832}
 
 void check_for_run(const SourceOptions& options) {
   check(!options.size.is_given() && !options.precision, ErrorKind::kUsage,
-        "tmd sample: --frames, --height, --width and --dtype are for exports and published models",
+        "--frames, --height, --width and --dtype are for exports and published models",
         "tmd export writes an export of a run");
   check(!options.teacher || !options.average, ErrorKind::kUsage,
-        "tmd sample: --average is of the network that the run trains, --teacher of the one that it only uses",
+        "--average is of the network that the run trains, --teacher of the one that it only uses",
         "leave one of the two out; a run that trains its teacher is sampled with --average alone");
 }
 
@@ -56,13 +56,13 @@ class RunSource : public SampleSource {
 // Latents of Wan's VAE for a video.
 void set_video_size(data::LatentHeader& header, const VideoSize& wanted, const VideoSize& otherwise) {
   check(header.codec == kWanCodec, ErrorKind::kUsage,
-        fmt::format("tmd sample: --frames, --height and --width are for latents of {}, not of {}", kWanCodec,
+        fmt::format("--frames, --height and --width are for latents of {}, not of {}", kWanCodec,
                     header.codec));
   const int64_t frames = wanted.frames > 0 ? wanted.frames : otherwise.frames;
   const int64_t height = wanted.height > 0 ? wanted.height : otherwise.height;
   const int64_t width = wanted.width > 0 ? wanted.width : otherwise.width;
   check(frames % 4 == 1 && height % 16 == 0 && width % 16 == 0 && height > 0 && width > 0, ErrorKind::kUsage,
-        fmt::format("tmd sample: a video of {} frames of {} x {} has no latent", frames, height, width),
+        fmt::format("a video of {} frames of {} x {} has no latent", frames, height, width),
         "frames are 4 k + 1, height and width multiples of 16");
   header.latent_shape = {header.latent_shape[0], (frames - 1) / 4 + 1, height / 8, width / 8};
   header.video_frames = frames;
@@ -86,9 +86,9 @@ class WeightsSource : public SampleSource {
       : world_(world), folder_(weights) {
     const Precision precision = options.precision.value_or(Precision::kF32);
     check(precision != Precision::kBf16Diffusers, ErrorKind::kUsage,
-          "tmd sample: --dtype bf16-diffusers is for tmd forward", "take bf16");
+          "--dtype bf16-diffusers is for tmd forward", "take bf16");
     check(!options.teacher && !options.average, ErrorKind::kUsage,
-          "tmd sample: --teacher and --average are for runs; weights hold one network");
+          "--teacher and --average are for runs; weights hold one network");
     precision_ = precision;
     opened_.emplace(world, weights);
     comm::run_agreed(world, [&] { set_up(options); });
@@ -140,6 +140,7 @@ class WeightsSource : public SampleSource {
     configs::Config config;
     config.sampler = sampler_;
     configs::declare_options(config)->parse_command_line(options.sampler_words);
+    configs::check_skip_block(config.sampler, plan_.model);
     sampler_ = config.sampler;
   }
 
@@ -170,6 +171,21 @@ SamplerWords take_sampler_words(const std::vector<std::string>& words) {
   return split;
 }
 
+SourceOptions source_options(const Arguments& arguments, std::vector<std::string> sampler_words) {
+  const auto size = [&](const char* name) {
+    const int64_t value = arguments.integer_or(name, 0);
+    check(!arguments.has(name) || value >= 1, ErrorKind::kUsage, fmt::format("--{} is {}", name, value),
+          "leave it out to take the default");
+    return value;
+  };
+  SourceOptions options{.average = arguments.has("average"),
+                        .sampler_words = std::move(sampler_words),
+                        .size = {.frames = size("frames"), .height = size("height"), .width = size("width")},
+                        .precision = {}};
+  if (arguments.has("dtype")) options.precision = parse_precision(arguments.required("dtype"));
+  return options;
+}
+
 std::unique_ptr<SampleSource> SampleSource::open(comm::Communicator& world, const fs::path& weights,
                                                  const SourceOptions& options) {
   if (is_run(weights)) {
@@ -185,7 +201,7 @@ void SampleSource::check_words(const std::vector<std::string>& sampler_words) co
     const bool is_name = word.rfind("--sampler.", 0) == 0;  // else the value of the word before
     const std::string name = word.substr(0, word.find('='));
     check(!is_name || name == "--sampler.batch", ErrorKind::kUsage,
-          fmt::format("tmd sample: {} is how a teacher is sampled; this is a student", name),
+          fmt::format("{} is how a teacher is sampled; this is a student", name),
           "--steps sets a student's steps; its other numbers belong to its weights");
   }
 }
@@ -193,7 +209,7 @@ void SampleSource::check_words(const std::vector<std::string>& sampler_words) co
 void SampleSource::set_steps(int64_t steps) {
   const int64_t most = is_teacher_ ? kMostTeacherSteps : kMostStudentSteps;
   check(steps >= 1 && steps <= most, ErrorKind::kUsage,
-        fmt::format("tmd sample: --steps {} is not between 1 and {}", steps, most));
+        fmt::format("--steps {} is not between 1 and {}", steps, most));
   (is_teacher_ ? sampler_.steps : method_.outer_steps) = steps;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "orchestrator/arguments.h"
 #include "orchestrator/loaded_wan.h"
 #include "orchestrator/prompt_file.h"
 #include "orchestrator/sampling.h"
@@ -32,6 +33,10 @@ struct SourceOptions {
   VideoSize size;                          ///< of weights with Wan latents
   std::optional<Precision> precision;      ///< of weights; default float32
 };
+
+/// Those of a verb's command line but for `teacher`: --average, --frames, --height, --width, --dtype. Throws
+/// kUsage for a size below 1 and an unknown type.
+SourceOptions source_options(const Arguments& arguments, std::vector<std::string> sampler_words);
 
 /// A network that makes samples: a run's student or teacher, an exported one, or a published Wan model as a
 /// teacher. Functions that compute are collective over the world that it was opened with.
@@ -60,6 +65,11 @@ class SampleSource {
   /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a flow head, `inner_noise` [M, N, C, T, H,
   /// W], whose row i - 1 is that of outer step i; float32. No communication.
   NamedTensors noise(const SampleRequest& request) const;
+  bool is_teacher() const { return is_teacher_; }
+  /// How a teacher is sampled.
+  const configs::SamplerOptions& sampler() const { return sampler_; }
+  /// The network itself; after `load`.
+  const sharding::ShardedNetwork& network() const { return *network_; }
   /// Codec, latent shape, mean and std of the samples.
   const data::LatentHeader& latent_header() const { return header_; }
   /// Decoder weights that the source names.

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include "base/error.h"
 #include "base/philox.h"
 #include "method/draws.h"
 #include "method/flow.h"
@@ -58,6 +59,23 @@ at::Tensor inner_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& 
                              latent_shape, type);
 }
 
+at::Tensor renewed_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
+                         const std::vector<int64_t>& latent_shape, at::ScalarType type) {
+  return method::draw_normal({seed, static_cast<uint64_t>(step), numbers}, Purpose::kOuterRenewal,
+                             latent_shape, type);
+}
+
+at::Tensor pair_noise(const data::DataSet& set, const std::vector<int64_t>& samples, const at::Tensor& like) {
+  std::vector<at::Tensor> rows;
+  for (const int64_t sample : samples) {
+    const std::optional<data::NoiseOf> noise = set.noise_of(sample);
+    ensure(noise.has_value(), "samples of stage kd say what noise they were made of");
+    rows.push_back(
+        outer_noise(noise->seed, {noise->number}, like.sizes().slice(1).vec(), like.scalar_type()));
+  }
+  return at::cat(rows, 0).to(like.device());
+}
+
 at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNetwork& teacher,
                           const configs::SamplerOptions& options, const SampleRequest& request,
                           const SampleProgress& progress) {
@@ -66,7 +84,8 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
   const at::Device device = teacher.device();
   const auto view = workers::velocity_view(plan, teacher, false);
   const auto sigmas = method::teacher_sigmas(static_cast<int>(options.steps), options.shift, options.grid);
-  const method::GuidanceOptions guidance{.cfg = options.cfg, .model_time = options.model_time};
+  const method::GuidanceOptions guidance{
+      .cfg = options.cfg, .model_time = options.model_time, .skip_block = options.skip_block};
   const bool euler = options.solver == configs::SamplerOptions::Solver::kEuler;
   return sample_rows(
       teacher.mesh(), request,
@@ -95,8 +114,11 @@ at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNet
           return inner_noise(request.seed, i, numbers, request.latent_shape, type).to(device);
         };
         // The sampler starts at t_M as training does: noise times t_M.
+        const auto renewed = [&](int i) {
+          return renewed_noise(request.seed, i, numbers, request.latent_shape, type).to(device);
+        };
         return method::sample_student_steps(view.generator(), grid_t.back() * noise, text.to(device, type),
-                                            grid_t, inner);
+                                            grid_t, method.outer_step, inner, renewed);
       },
       progress);
 }

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "configs/config.h"
+#include "data/data_set.h"
 #include "sharding/mesh.h"
 #include "sharding/sharded_network.h"
 #include "workers/networks.h"
@@ -24,11 +25,18 @@ struct SampleRequest {
 };
 
 /// What the rows `numbers` of a sampling with `seed` start from, [rows, C, T, H, W]: the outer noise, and the
-/// inner noise y_1 of outer step i of a student with a flow head.
+/// inner noise y_1 of outer step i of a student with a flow head, and the new noise of a step that renews it.
 at::Tensor outer_noise(uint64_t seed, const std::vector<int64_t>& numbers,
                        const std::vector<int64_t>& latent_shape, at::ScalarType type);
 at::Tensor inner_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
                        const std::vector<int64_t>& latent_shape, at::ScalarType type);
+
+at::Tensor renewed_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
+                         const std::vector<int64_t>& latent_shape, at::ScalarType type);
+
+/// Noise that samples of a data set were generated from, in the shape and type of `like`, [samples, C, T, H,
+/// W], where `like` is. Throws kInternal for a sample whose noise is not known.
+at::Tensor pair_noise(const data::DataSet& set, const std::vector<int64_t>& samples, const at::Tensor& like);
 
 /// Called on every rank after each batch with the rows that are done over all ranks.
 using SampleProgress = std::function<void(int64_t done)>;

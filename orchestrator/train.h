@@ -23,9 +23,9 @@ struct TrainRequest {
 /// previews in the run folder. Called again for the same folder, it goes on from the newest intact
 /// checkpoint. `config` is completed and is what `table` was declared over. Throws kConfig and kData for what
 /// is refused at the start; on all trainers kData for more broken samples than `[data] max_bad`, kDiverged
-/// for gradients that stay non-finite, kIo for a last checkpoint that cannot be saved. Returns the exit code:
-/// 0, or kRequeue when a signal or a limit of time has ended it early, with its state saved. Collective over:
-/// `world`.
+/// for gradients that stay non-finite and for limits of `[alarm]`, kIo for a last checkpoint that cannot be
+/// saved. Returns the exit code: 0, or kRequeue when a signal or a limit of time has ended it early, with its
+/// state saved. Collective over: `world`.
 int train(comm::Communicator& world, const configs::Config& config, const configs::OptionTable& table,
           const TrainRequest& request);
 

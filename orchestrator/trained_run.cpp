@@ -23,9 +23,16 @@ std::optional<fs::path> run_of_checkpoint(const fs::path& folder) {
   return is_checkpoint ? std::optional(folder.parent_path().parent_path()) : std::nullopt;
 }
 
-// RUN or RUN/checkpoints/step_00002000.
-Place find_place(const fs::path& folder) {
+// RUN, RUN/checkpoints/step_00002000 or RUN/checkpoints/BEST.
+fs::path named_place(const fs::path& folder) {
   const fs::path given = plain_path(folder);
+  std::error_code none;
+  const fs::path target = fs::read_symlink(given, none);
+  return given.filename() == "BEST" && !none ? given.parent_path() / target : given;
+}
+
+Place find_place(const fs::path& folder) {
+  const fs::path given = named_place(folder);
   Place place{given, std::nullopt};
   if (const auto run = run_of_checkpoint(given)) {
     place.run = *run;
@@ -51,7 +58,7 @@ void fit_mesh(configs::Config& config, int ranks) {
 }  // namespace
 
 bool is_run(const fs::path& folder) {
-  const fs::path given = plain_path(folder);
+  const fs::path given = named_place(folder);
   return run_of_checkpoint(given).has_value() || fs::exists(given / "config.ini");
 }
 

@@ -20,7 +20,8 @@ bool is_run(const std::filesystem::path& folder);
 /// `trainers` takes part, on the mesh of the configuration if it fits their number, else as so many shards.
 class TrainedRun {
  public:
-  /// `folder`: a run folder (its newest intact checkpoint is taken) or one of its checkpoints/step_*.
+  /// `folder`: a run folder (its newest intact checkpoint is taken), one of its checkpoints/step_*, or
+  /// checkpoints/BEST.
   /// `words`: options that replace those of the run, e.g. "--sampler.steps=20". Throws kData when there is no
   /// run folder or no checkpoint, kUsage for a word that is no option, and as Job,
   /// checkpoint::Store::load_newest and load_checkpoint. Collective over: `trainers`.

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/agree.h"
+#include "orchestrator/alarm_folder.h"
 #include "orchestrator/plan.h"
 
 namespace tmd::orchestrator {
@@ -51,10 +52,16 @@ Training::Training(Job& job, const RunFolder& folder, const TrainRequest& reques
       trainer_(job.plan(), job.config().train, job.config().stages, job.mesh(), job.config().run.seed,
                networks_, negative_text_),
       previews_(job, folder.samples()),
+      judge_(job, store_, folder.path() / "judge"),
+      alarm_(job.config().alarm),
       fault_(request.fault, job.trainers().rank(), folder.path()),
       stop_(stop),
-      saver_(job, store_, networks_, fault_, experiment_hash) {
+      saver_(job, store_, networks_, fault_, experiment_hash,
+             [this](int64_t step) { return checkpoints_to_keep(step); }) {
   trainer_.set_observer(this);
+  trainer_.set_pair_noise([this](const std::vector<int64_t>& samples, const at::Tensor& like) {
+    return pair_noise(job_.data(), samples, like);
+  });
 }
 
 void Training::start_or_resume() {
@@ -68,6 +75,7 @@ void Training::start_or_resume() {
   }
   if (choice.step) {
     saver_.set_last_saved(counters_.iteration);
+    judge_.at_resume(networks_);
     if (speaks) probe_ = Probe::read(store_.folder(*choice.step));
     if (speaks)
       log_info("RESUMED step {} from {}", counters_.iteration, store_.folder(*choice.step).string());
@@ -121,6 +129,7 @@ void Training::enter(Stage stage) {
   if (resumed_inside) return saver_.check_space();
   saver_.wait();
   networks_.enter(stage);
+  judge_.at_stage_begin(networks_);
   saver_.check_space();
   if (job_.trainers().rank() == 0) {
     log_info("stage {}: {} iterations of {} samples", name(stage), job_.config().iterations(stage),
@@ -142,15 +151,18 @@ workers::IterationIndex Training::next_iteration() const {
 void Training::iterate() {
   const Stage stage = networks_.stage();
   const workers::IterationIndex index = next_iteration();
-  const workers::IterationReport report = train_within_memory(index);
+  trainer_.keep_batches(judge_.is_due(index.iteration) || may_be_the_last(index));
+  workers::IterationReport report = train_within_memory(index);
   compare_with_probe(report);
   count(report);
   quarantine(report);
+  nlohmann::json evaluation = judge_if_due(report);
   const auto now = Clock::now();
   const double seconds = seconds_between(std::exchange(line_begin_, now), now);
-  record(report, saver_.take_held_s(), seconds);
+  const std::vector<int64_t> samples = gather_samples(job_.mesh(), report.samples);
+  record(report, samples, std::move(evaluation), saver_.take_held_s(), seconds);
+  if (const std::optional<AlarmReport> alarm = find_alarm(report)) end_with(*alarm, report, samples);
   try {
-    refuse_divergence(report);
     refuse_bad_data();
   } catch (const Error&) {  // the same on all ranks: a checkpoint that is being written is still good
     saver_.wait();
@@ -171,8 +183,8 @@ void Training::reached(workers::TrainerMoment moment, method::Phase phase, int64
   const std::string name = kNames[static_cast<size_t>(moment)];
   fault_.reach(name, iteration);
   if (moment != TrainerMoment::kUpdate) return;
+  for (const NetworkRole role : trainer_.changed_roles(phase)) saver_.before_change(role);
   for (const NetworkRole role : trainer_.trained_roles(phase)) {
-    saver_.before_change(role);
     if (fault_.spoils(name, iteration))
       networks_.network(role).shard(0).piece_gradient[0] = std::numeric_limits<double>::quiet_NaN();
   }
@@ -251,14 +263,68 @@ void Training::count(const workers::IterationReport& report) {
   counters_.nonfinite_total += report.skipped ? 1 : 0;
 }
 
-void Training::refuse_divergence(const workers::IterationReport& report) const {
+bool Training::may_be_the_last(const workers::IterationIndex& index) const {
+  const workers::TrainOptions& options = job_.config().train;
+  return options.nonfinite == workers::TrainOptions::NonFinite::kStop ||
+         counters_.nonfinite_in_row + 1 >= options.max_nonfinite ||
+         (trainer_.phase_of(index) == method::Phase::kStudent && alarm_.may_end_next());
+}
+
+std::optional<AlarmReport> Training::find_alarm(const workers::IterationReport& report) {
   const workers::TrainOptions& options = job_.config().train;
   const bool stops = options.nonfinite == workers::TrainOptions::NonFinite::kStop;
-  check(!report.skipped || (!stops && counters_.nonfinite_in_row < options.max_nonfinite),
-        ErrorKind::kDiverged,
-        fmt::format("iteration {}: a gradient is not finite ({} in a row)", counters_.iteration,
-                    counters_.nonfinite_in_row),
-        "lower the learning rate, or look at the batch in metrics.jsonl; the last checkpoint is from before");
+  if (!report.skipped || (!stops && counters_.nonfinite_in_row < options.max_nonfinite))
+    return alarm_.after(counters_.iteration, report);
+  return AlarmReport{
+      .reason = "not_finite",
+      .text = fmt::format("iteration {}: a gradient is not finite ({} in a row)", counters_.iteration,
+                          counters_.nonfinite_in_row),
+      .hint = "lower the learning rate, or look at the batch; the last checkpoint is from before",
+      .saves_state = false};
+}
+
+// Every rank has the same alarm. Neither a full disk nor anything else hides it.
+void Training::end_with(const AlarmReport& alarm, const workers::IterationReport& report,
+                        const std::vector<int64_t>& samples) {
+  const bool speaks = job_.trainers().rank() == 0;
+  const auto try_to = [&](const char* what, auto action) {
+    try {
+      action();
+    } catch (const Error& e) {  // the same on all ranks
+      if (e.kind() != ErrorKind::kIo) throw;
+      if (speaks) log_warning("{} cannot be saved: {}", what, e.what());
+    }
+  };
+  try_to("the batch", [&] {
+    save_alarmed_batch(job_, folder_.path(),
+                       {.iteration = counters_.iteration,
+                        .stage = name(networks_.stage()),
+                        .samples = samples,
+                        .alarm = alarm,
+                        .report = report,
+                        .own = trainer_.kept_batches()});
+  });
+  if (metrics_) metrics_->sync();
+  try_to("the state", [&] { alarm.saves_state ? saver_.save_now(counters_) : saver_.wait(); });
+  if (speaks) publish_verdict(ErrorKind::kDiverged, alarm.reason, alarm.text);
+  const std::string folder = alarm_folder(folder_.path(), counters_.iteration).string();
+  throw Error(ErrorKind::kDiverged, fmt::format("{}; its batch is in {}", alarm.text, folder), alarm.hint);
+}
+
+// A checkpoint that an alarm has saved is kept as long as its batch.
+std::vector<int64_t> Training::checkpoints_to_keep(int64_t saved_step) {
+  std::vector<int64_t> steps = judge_.saved(saved_step);
+  const std::vector<int64_t> alarmed = alarmed_iterations(folder_.path());
+  steps.insert(steps.end(), alarmed.begin(), alarmed.end());
+  return steps;
+}
+
+nlohmann::json Training::judge_if_due(workers::IterationReport& report) {
+  if (!judge_.is_due(counters_.iteration)) return {};
+  judge_.measure(networks_, trainer_.kept_batches(), report.diag);
+  if (!judge_.judges(networks_, counters_.iteration)) return {};
+  saver_.before_change(NetworkRole::kStudent);  // its average takes its place for a while
+  return judge_.judge(networks_, counters_.iteration);
 }
 
 void Training::quarantine(const workers::IterationReport& report) {
@@ -318,7 +384,7 @@ void Training::save_if_due() {
   if (counters_.iteration % job_.config().checkpoint.every != 0) return;
   if (metrics_) metrics_->sync();  // a checkpoint's iterations must not be missing in them after a crash
   const workers::IterationIndex next = next_iteration();
-  saver_.begin(counters_, trainer_.trained_roles(trainer_.phase_of(next)));
+  saver_.begin(counters_, trainer_.changed_roles(trainer_.phase_of(next)));
 }
 
 double Training::seconds_left() const {
@@ -327,8 +393,8 @@ double Training::seconds_left() const {
   return seconds_between(loop_start_, Clock::now()) / static_cast<double>(done) * static_cast<double>(left);
 }
 
-void Training::record(const workers::IterationReport& report, double checkpoint_s, double total_s) {
-  std::vector<int64_t> samples = gather_samples(job_.mesh(), report.samples);
+void Training::record(const workers::IterationReport& report, const std::vector<int64_t>& samples,
+                      nlohmann::json evaluation, double checkpoint_s, double total_s) {
   comm::run_agreed(job_.trainers(), [&] {
     fault_.reach("metrics", counters_.iteration);
     if (!metrics_) return;
@@ -336,10 +402,11 @@ void Training::record(const workers::IterationReport& report, double checkpoint_
                                  .total_iterations = job_.config().total_iterations(),
                                  .stage = name(networks_.stage()),
                                  .student_updates = counters_.student_updates,
-                                 .samples = std::move(samples),
+                                 .samples = samples,
                                  .report = report,
                                  .checkpoint_s = checkpoint_s,
                                  .total_s = total_s,
+                                 .evaluation = std::move(evaluation),
                                  .tensor_peak = tensor_peak_};
     metrics_->write(record);
     if (counters_.iteration % request_.console_every == 0 || counters_.iteration == record.total_iterations) {
@@ -350,9 +417,9 @@ void Training::record(const workers::IterationReport& report, double checkpoint_
 }
 
 // The state is saved: what comes after it may not make the run look failed.
-void Training::publish_verdict() const {
+void Training::publish_verdict(ErrorKind kind, const std::string& reason, const std::string& text) const {
   try {
-    folder_.publish_verdict(ErrorKind::kRequeue, name(stops_), stop_.text(stops_));
+    folder_.publish_verdict(kind, reason, text);
   } catch (const Error& e) {
     log_warning("the verdict cannot be written: {}", e.what());
   }
@@ -363,7 +430,7 @@ void Training::finish() {
   if (metrics_) metrics_->sync();
   saver_.save_now(counters_);
   comm::run_agreed(trainers, [&] {
-    if (metrics_ && is_early()) publish_verdict();
+    if (metrics_ && is_early()) publish_verdict(ErrorKind::kRequeue, name(stops_), stop_.text(stops_));
   });
   if (is_early()) probe_next_iteration();
   if (feed_) feed_->close();

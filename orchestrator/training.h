@@ -9,8 +9,10 @@
 
 #include "base/error.h"
 #include "checkpoint/store.h"
+#include "orchestrator/alarm.h"
 #include "orchestrator/fault.h"
 #include "orchestrator/job.h"
+#include "orchestrator/judge.h"
 #include "orchestrator/metrics_log.h"
 #include "orchestrator/previews.h"
 #include "orchestrator/run_folder.h"
@@ -66,15 +68,21 @@ class Training : private workers::TrainerObserver {
                                   const Error& error);
   void count(const workers::IterationReport& report);
   void quarantine(const workers::IterationReport& report);
-  void refuse_divergence(const workers::IterationReport& report) const;
+  bool may_be_the_last(const workers::IterationIndex& index) const;
+  std::optional<AlarmReport> find_alarm(const workers::IterationReport& report);
+  [[noreturn]] void end_with(const AlarmReport& alarm, const workers::IterationReport& report,
+                             const std::vector<int64_t>& samples);
   void refuse_bad_data() const;
-  void record(const workers::IterationReport& report, double checkpoint_s, double total_s);
+  nlohmann::json judge_if_due(workers::IterationReport& report);
+  void record(const workers::IterationReport& report, const std::vector<int64_t>& samples,
+              nlohmann::json evaluation, double checkpoint_s, double total_s);
   void reached(workers::TrainerMoment moment, method::Phase phase, int64_t iteration) override;
   void agree_on_saves_and_stops(double iteration_s);
   void save_if_due();
   void compare_with_probe(const workers::IterationReport& report);
   void probe_next_iteration();
-  void publish_verdict() const;
+  void publish_verdict(ErrorKind kind, const std::string& reason, const std::string& text) const;
+  std::vector<int64_t> checkpoints_to_keep(int64_t saved_step);
   double seconds_left() const;
 
   Job& job_;
@@ -86,6 +94,8 @@ class Training : private workers::TrainerObserver {
   at::Tensor negative_text_;  // [1, S, E]
   workers::Trainer trainer_;
   Previews previews_;
+  Judge judge_;
+  Alarm alarm_;
   Fault fault_;
   const StopRequest& stop_;
   RunSaver saver_;

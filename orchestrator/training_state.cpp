@@ -85,7 +85,7 @@ std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
 }
 
 Stage stage_named(const std::string& text) {
-  for (Stage stage : {Stage::kTeacher, Stage::kStage1, Stage::kStage2}) {
+  for (Stage stage : {Stage::kTeacher, Stage::kStage1, Stage::kKd, Stage::kStage2}) {
     if (name(stage) == text) return stage;
   }
   throw Error(ErrorKind::kData, "the checkpoint is of an unknown stage " + text);

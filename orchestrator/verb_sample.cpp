@@ -33,9 +33,10 @@ scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of 
   --teacher, --average   of a run: its teacher instead of the student; the average of the weights that it trains (one of
                          the two)
   --steps                of the student's outer grid, or of the teacher's sampler
-  --sampler.KEY=VALUE    how a teacher is sampled: solver, steps, shift, cfg, grid, model_time (tmd inspect options). Exports
-                         and runs bring theirs; published models have unipc, 50 steps, shift 5, guidance 5. Of students and
-                         teachers: --sampler.batch, samples that are computed at once (published models 1, else 16)
+  --sampler.KEY=VALUE    how a teacher is sampled: solver, steps, shift, cfg, grid, model_time, skip_block (tmd inspect
+                         options). Exports and runs bring theirs; published models have unipc, 50 steps, shift 5, guidance
+                         5. Of students and teachers: --sampler.batch, samples that are computed at once (published models
+                         1, else 16)
   --dtype                what exports and published models compute with (default f32; a run: as it was trained)
   --frames --height --width   size of the videos for published models (default 81 x 480 x 832) and exports with Wan latents
                          (default as trained): frames 4 k + 1, height and width multiples of 16
@@ -73,17 +74,10 @@ void write_pictures(const std::filesystem::path& folder, const LatentPictures* p
   log_info("pictures are decoded by {}", pictures->decoder_name());
 }
 
-void write_output(const std::filesystem::path& folder, data::LatentHeader header, const Prompts& prompts,
-                  const LatentPictures* pictures, const at::Tensor& samples) {
-  header.has_latents = true;
+void write_output(const std::filesystem::path& folder, const data::LatentHeader& latents,
+                  const Prompts& prompts, const LatentPictures* pictures, const at::Tensor& samples) {
+  data::LatentHeader header = sample_header(latents, prompts);
   header.samples = samples.size(0);
-  header.latent_type = header.text_type = data::StoredType::kFloat32;
-  header.has_prompts = header.has_checksum = true;
-  header.has_negative_text = prompts.negative.has_value();
-  header.text_shape = prompts.header.text_shape;
-  header.text_encoder = prompts.header.text_encoder;
-  header.negative_prompt = prompts.header.negative_prompt;
-  header.generator.clear();
   data::LatentWriter writer(folder / "samples.h5", header);
   for (int64_t i = 0; i < samples.size(0); ++i) {
     const data::Sample& row = prompts.rows[static_cast<size_t>(i)];
@@ -92,16 +86,6 @@ void write_output(const std::filesystem::path& folder, data::LatentHeader header
   if (prompts.negative) writer.write_negative_text(*prompts.negative);
   writer.finish();
   write_pictures(folder, pictures, samples);
-}
-
-VideoSize video_size(const Arguments& arguments) {
-  const auto size = [&](const char* name) {
-    const int64_t value = arguments.integer_or(name, 0);
-    check(!arguments.has(name) || value >= 1, ErrorKind::kUsage,
-          fmt::format("tmd sample: --{} is {}", name, value), "leave it out to take the default");
-    return value;
-  };
-  return {.frames = size("frames"), .height = size("height"), .width = size("width")};
 }
 
 configs::DecoderOptions decoders(const Arguments& arguments, const SampleSource& source) {
@@ -125,12 +109,8 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   check(count >= 1, ErrorKind::kUsage, "tmd sample: --count must be at least 1");
   check(arguments.integer_or("steps", 1) >= 1, ErrorKind::kUsage, "tmd sample: --steps must be at least 1");
   const std::filesystem::path output = arguments.required("output");
-  SourceOptions options{.teacher = arguments.has("teacher"),
-                        .average = arguments.has("average"),
-                        .sampler_words = split.sampler,
-                        .size = video_size(arguments),
-                        .precision = {}};
-  if (arguments.has("dtype")) options.precision = parse_precision(arguments.required("dtype"));
+  SourceOptions options = source_options(arguments, split.sampler);
+  options.teacher = arguments.has("teacher");
   const auto source = SampleSource::open(world, arguments.required("weights"), options);
   if (arguments.has("steps")) source->set_steps(arguments.integer_or("steps", 1));
   const configs::DecoderOptions decoder = decoders(arguments, *source);

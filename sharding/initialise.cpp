@@ -87,6 +87,22 @@ int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target) {
   return missing;
 }
 
+void blend_parameters(const ShardedNetwork& source, ShardedNetwork& target, double share,
+                      const std::function<bool(const std::string& unit)>& takes) {
+  ensure(&source.mesh() == &target.mesh(), "networks that blend share a mesh");
+  for (int unit = 0; unit < target.units(); ++unit) {
+    const UnitSpec& spec = target.spec(unit);
+    for (int other = 0; other < source.units(); ++other) {
+      if (source.spec(other).name != spec.name || !takes(spec.name)) continue;
+      const at::Tensor& from = source.shard(other).master;
+      at::Tensor& to = target.shard(unit).master;
+      ensure(from.sizes() == to.sizes(), "units of one name have the same parameters");
+      to.lerp_(from, share);
+    }
+  }
+  target.publish();
+}
+
 void fill_slices(ShardedNetwork& network, const std::function<void(const Slice&, at::Tensor out)>& fill) {
   for (int unit = 0; unit < network.units(); ++unit) {
     const UnitShard& shard = network.shard(unit);

@@ -20,6 +20,12 @@ void initialise(ShardedNetwork& network, uint64_t seed);
 /// `target` is trained on two levels.
 int64_t copy_parameters(ShardedNetwork& source, ShardedNetwork& target);
 
+/// w <- (1 - share) w + share w_source for the parameters w of those units of `target` that `source` has too,
+/// under the same name and with the same parameters, and for which `takes(name)`. Both are trained. Throws
+/// kInternal unless both refer to one Mesh object. Collective over: the replicate group, on two levels.
+void blend_parameters(const ShardedNetwork& source, ShardedNetwork& target, double share,
+                      const std::function<bool(const std::string& unit)>& takes);
+
 /// Calls `fill(slice, out)` for every slice that this rank holds; `out` is the slice's place in the shard
 /// (a 1-D view of [slice.elements()], in the type that is kept, to be written). Throws what `fill` throws.
 /// Collective over: the replicate group, if the network is trained on two levels: `fill` may then not throw

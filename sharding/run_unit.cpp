@@ -8,6 +8,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include "base/error.h"
+#include "sharding/forward_mode.h"
 #include "sharding/gradient_sink.h"
 #include "sharding/linear.h"
 #include "sharding/memory_counter.h"
@@ -126,10 +128,22 @@ class RunUnit : public torch::autograd::Function<RunUnit> {
   }
 };
 
+// Tangents ride along through the function itself; there is no backward pass.
+Tensors run_forward_mode(ShardedNetwork& network, int unit, const UnitFunction& function,
+                         const Tensors& inputs) {
+  ensure(!at::GradMode::is_enabled() && network.mesh().sample_group().size() == 1,
+         "forward-mode differentiation has no graph, and no sample that ranks share");
+  const MemoryPlace place(network.name(), network.spec(unit).name, /*backward=*/false);
+  const ShardedNetwork::Gathered gathered = network.gather(unit);
+  const MemoryTag tag(MemoryItem::kTemporaries);
+  return function(gathered.params, inputs);
+}
+
 }  // namespace
 
 Tensors run_unit(ShardedNetwork& network, int unit, bool weight_gradients, UnitFunction function,
                  const Tensors& inputs) {
+  if (carries_tangent(inputs)) return run_forward_mode(network, unit, function, inputs);
   auto call = c10::make_intrusive<UnitCall>();
   call->network = &network;
   call->unit = unit;

@@ -27,8 +27,10 @@ using UnitFunction =
 /// Collective over: the copy group, in the forward and again in the backward pass; every rank must build the
 /// same graph. The same unit may be run several times; its gradients add up.
 /// The graph keeps `function`, `inputs` and a reference to `network`, which must outlive it.
-/// Throws what `function` throws; kInternal when `function` runs a unit of the same network, and in the
-/// backward pass when `weight_gradients` is set for a network that is not trainable.
+/// Inputs with tangents (sharding/forward_mode.h) run the function in forward mode instead: outputs carry
+/// tangents, there is no graph; gradient mode must be off, and the sample group have one rank (else
+/// kInternal). Throws what `function` throws; kInternal when `function` runs a unit of the same network, and
+/// in the backward pass when `weight_gradients` is set for a network that is not trainable.
 Tensors run_unit(ShardedNetwork& network, int unit, bool weight_gradients, UnitFunction function,
                  const Tensors& inputs);
 

@@ -20,13 +20,24 @@ class WanVelocity : public method::VelocityNetwork {
         weight_gradients_(weight_gradients) {}
 
   at::Tensor velocity(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text) override {
-    return dit_.forward(x_t, kNetworkTime * t, text, {weight_gradients_, {}, false}).velocity;
+    return dit_
+        .forward(x_t, kNetworkTime * t, text, {.weight_gradients = weight_gradients_, .feature_blocks = {}})
+        .velocity;
+  }
+
+  at::Tensor velocity_without(int64_t block, const at::Tensor& x_t, const at::Tensor& t,
+                              const at::Tensor& text) override {
+    const model::WanDit::Request request{
+        .weight_gradients = weight_gradients_, .feature_blocks = {}, .skip_block = block};
+    return dit_.forward(x_t, kNetworkTime * t, text, request).velocity;
   }
 
   WithFeatures velocity_and_features(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text,
                                      bool features_only) override {
-    auto output =
-        dit_.forward(x_t, kNetworkTime * t, text, {weight_gradients_, feature_blocks_, features_only});
+    auto output = dit_.forward(x_t, kNetworkTime * t, text,
+                               {.weight_gradients = weight_gradients_,
+                                .feature_blocks = feature_blocks_,
+                                .features_only = features_only});
     return {std::move(output.velocity), std::move(output.features)};
   }
 
@@ -95,6 +106,29 @@ class MlpStudent : public method::StudentNetwork {
   bool weight_gradients_;
 };
 
+// The perceptron's velocity network, corrected by what depends on t - r.
+class MlpMeanFlow : public method::StudentNetwork {
+ public:
+  MlpMeanFlow(const NetworkPlan& plan, sharding::ShardedNetwork& network, bool weight_gradients)
+      : mlp_(plan.model.mlp, network), weight_gradients_(weight_gradients) {}
+
+  MainFeature backbone(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& text) override {
+    (void)x_t, (void)t;
+    return {text, text};
+  }
+
+  at::Tensor head(const at::Tensor& x_t, const at::Tensor& t, const at::Tensor& r,
+                  const MainFeature& m) override {
+    (void)m;
+    const at::Tensor hidden = mlp_.backbone(x_t, kNetworkTime * t, weight_gradients_);
+    return mlp_.head(x_t, kNetworkTime * t, kNetworkTime * (t - r), hidden, weight_gradients_);
+  }
+
+ private:
+  model::Mlp mlp_;
+  bool weight_gradients_;
+};
+
 class DiscriminatorView : public method::DiscriminatorNetwork {
  public:
   DiscriminatorView(const NetworkPlan& plan, sharding::ShardedNetwork& network, bool weight_gradients)
@@ -140,6 +174,8 @@ std::unique_ptr<method::StudentNetwork> student_view(const NetworkPlan& plan,
                                                      sharding::ShardedNetwork& network,
                                                      bool weight_gradients) {
   if (is_wan(plan)) return std::make_unique<WanStudent>(plan, network, weight_gradients);
+  if (plan.student.fusion == model::Fusion::kNone)
+    return std::make_unique<MlpMeanFlow>(plan, network, weight_gradients);
   return std::make_unique<MlpStudent>(plan, network, weight_gradients);
 }
 
@@ -149,7 +185,9 @@ std::unique_ptr<method::DiscriminatorNetwork> discriminator_view(const NetworkPl
   return std::make_unique<DiscriminatorView>(plan, network, weight_gradients);
 }
 
-bool is_decoupled(MethodName method) { return method != MethodName::kDmd2v; }
+bool is_decoupled(MethodName method) { return method == MethodName::kTmd || method == MethodName::kTm; }
+
+bool has_interval(MethodName method) { return method != MethodName::kDmd2v; }
 
 GeneratorView::GeneratorView(const NetworkPlan& plan, const MethodOptions& method,
                              sharding::ShardedNetwork& student, bool weight_gradients) {
@@ -158,7 +196,11 @@ GeneratorView::GeneratorView(const NetworkPlan& plan, const MethodOptions& metho
     const auto velocity = method.name == MethodName::kTm ? method::InnerVelocity::kInstantaneous
                                                          : method::InnerVelocity::kAverage;
     generator_ = std::make_unique<method::TmdGenerator>(
-        *student_, method::student_grid(static_cast<int>(method.inner_steps), method.inner_shift), velocity);
+        *student_, method::student_grid(static_cast<int>(method.inner_steps), method.inner_shift),
+        method.form, velocity);
+  } else if (method.name == MethodName::kMeanFlow) {
+    student_ = student_view(plan, student, weight_gradients);
+    generator_ = std::make_unique<method::MeanFlowGenerator>(*student_);
   } else {
     velocity_ = velocity_view(plan, student, weight_gradients);
     generator_ = std::make_unique<method::VelocityGenerator>(*velocity_);

@@ -37,12 +37,13 @@ struct NetworkPlan {
 // Calls of a view throw kData when latents or text do not fit the Wan model. Each of them, and the backward
 // pass through it: Collective over: the network's copy group.
 
-/// `network` has velocity_units (or more). The perceptron ignores the text and throws kInternal when it is
-/// asked for features.
+/// `network` has velocity_units (or more). The perceptron ignores the text; it throws kInternal when it is
+/// asked for features, and kConfig when a block is to be left out.
 std::unique_ptr<method::VelocityNetwork> velocity_view(const NetworkPlan& plan,
                                                        sharding::ShardedNetwork& network,
                                                        bool weight_gradients);
-/// `network` has student_units.
+/// `network` has student_units. For MeanFlow the head is u(x_t, t, r; c), and what stands for the backbone
+/// only embeds the text.
 std::unique_ptr<method::StudentNetwork> student_view(const NetworkPlan& plan,
                                                      sharding::ShardedNetwork& network,
                                                      bool weight_gradients);
@@ -53,7 +54,7 @@ std::unique_ptr<method::DiscriminatorNetwork> discriminator_view(const NetworkPl
 
 /// The generator of a method over its student, with what it refers to: the rollout of the flow head on the
 /// inner grid of `method` (TMD Eq. 12 to 15; for plain TM Euler steps with r = s), for DMD2-v the velocity
-/// network (TMD Eq. 17).
+/// network (TMD Eq. 17), for MeanFlow the average velocity.
 class GeneratorView {
  public:
   /// Keeps a reference to `student`, as the views above do.
@@ -68,7 +69,10 @@ class GeneratorView {
   std::unique_ptr<method::Generator> generator_;
 };
 
-/// True when the student is the decoupled one, false when it is a plain velocity network (DMD2-v).
+/// True when the student has a flow head behind a backbone, false when it is a velocity network (DMD2-v,
+/// MeanFlow).
 bool is_decoupled(MethodName method);
+/// True when the student is a network of student_units: it is told s - r, or for MeanFlow t - r.
+bool has_interval(MethodName method);
 
 }  // namespace tmd::workers

@@ -6,6 +6,7 @@
 
 #include "method/draws.h"
 #include "method/generator.h"
+#include "method/samplers.h"
 #include "method/stage1.h"
 #include "method/stage2.h"
 #include "method/teacher.h"
@@ -42,7 +43,7 @@ struct OptimizerOptions {
   double ema = 0;    ///< decay of the weight average, 0 = none
 };
 
-enum class MethodName { kTmd, kDmd2v, kTm };
+enum class MethodName { kTmd, kDmd2v, kTm, kMeanFlow };
 
 /// `[method]`: what the student is.
 struct MethodOptions {
@@ -50,7 +51,9 @@ struct MethodOptions {
   int64_t outer_steps = 2;  ///< M
   int64_t inner_steps = 2;  ///< N
   double outer_shift = 10, inner_shift = 10;
+  method::InnerForm form;  ///< what the inner flow goes to and the flow head puts out
   method::XHat x_hat = method::XHat::kXtMinusTy;
+  method::OuterStep outer_step = method::OuterStep::kDeterministic;  ///< of the sampler
 };
 
 /// `[teacher]`: flow matching.
@@ -70,12 +73,21 @@ struct Stage1Stage {
   method::DrawShares shares;
 };
 
+/// `[kd]`: knowledge distillation from stored pairs of noise and video (TMD App. A.3).
+struct KdStage {
+  int64_t iterations = 10'000;
+  OptimizerOptions optimizer{.lr = 7e-5};
+};
+
 /// `[stage2]`: distribution matching (TMD Sec. 3.2, App. A.3).
 struct Stage2Stage {
   int64_t iterations = 4000;
   int64_t student_every = 5;
   OptimizerOptions optimizer;  ///< of the student; lr of the others below, clip only here
   double lr_fake = 1e-5, lr_discriminator = 1e-5;
+  /// Of the implicit distribution alignment: after a student update the fake score's weights are
+  /// (1 - ida) fake + ida student (SenseFlow, arXiv 2506.00523); 0 = off.
+  double ida = 0;
   double clip_critic = 0;          ///< of fake score and discriminator, 0 = off
   method::Stage2Options equation;  ///< the grid is filled from the method
 };
@@ -85,6 +97,7 @@ struct StageOptions {
   MethodOptions method;
   TeacherStage teacher;
   Stage1Stage stage1;
+  KdStage kd;
   Stage2Stage stage2;
 };
 

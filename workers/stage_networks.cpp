@@ -18,6 +18,8 @@ std::string name(Stage stage) {
       return "teacher";
     case Stage::kStage1:
       return "stage1";
+    case Stage::kKd:
+      return "kd";
     case Stage::kStage2:
       return "stage2";
   }
@@ -62,13 +64,14 @@ void StageNetworks::keep_last_blocks(sharding::ShardedNetwork& network) const {
 
 std::vector<sharding::UnitSpec> StageNetworks::units(NetworkRole role) const {
   if (role == NetworkRole::kDiscriminator) return plan_.discriminator_units();
-  if (role == NetworkRole::kStudent && is_decoupled(options_.method.name)) return plan_.student_units();
+  if (role == NetworkRole::kStudent && has_interval(options_.method.name)) return plan_.student_units();
   return plan_.velocity_units();
 }
 
 const OptimizerOptions& StageNetworks::optimizer_of(Stage stage) const {
   if (stage == Stage::kTeacher) return options_.teacher.optimizer;
-  return stage == Stage::kStage1 ? options_.stage1.optimizer : options_.stage2.optimizer;
+  if (stage == Stage::kStage1) return options_.stage1.optimizer;
+  return stage == Stage::kKd ? options_.kd.optimizer : options_.stage2.optimizer;
 }
 
 TrainedNetwork StageNetworks::make(NetworkRole role, bool trained, double average_decay) const {
@@ -159,7 +162,7 @@ void StageNetworks::enter(Stage stage) {
   }
   freeze_teacher();
   if (has(NetworkRole::kStudent)) {
-    // Stage 2 goes on with stage 1's student, with a new optimizer.
+    // It goes on with a new optimizer.
     TrainedNetwork& student = at(NetworkRole::kStudent);
     student.optimizer = std::make_unique<sharding::AdamW>(*student.network);
     student.average.reset();
@@ -169,7 +172,7 @@ void StageNetworks::enter(Stage stage) {
   }
   TrainedNetwork& student = at(NetworkRole::kStudent);
   if (decay > 0) student.average = std::make_unique<sharding::ExponentialAverage>(*student.network);
-  if (stage == Stage::kStage1) return;
+  if (stage != Stage::kStage2) return;
   add(NetworkRole::kFake, /*trained=*/true, 0);
   start_from_teacher(NetworkRole::kFake);
   if (options_.stage2.equation.gan_weight > 0) {
@@ -185,7 +188,7 @@ void StageNetworks::allocate(Stage stage) {
   add(NetworkRole::kTeacher, stage == Stage::kTeacher, stage == Stage::kTeacher ? decay : 0);
   if (stage == Stage::kTeacher) return;
   add(NetworkRole::kStudent, /*trained=*/true, decay);
-  if (stage == Stage::kStage1) return;
+  if (stage != Stage::kStage2) return;
   add(NetworkRole::kFake, /*trained=*/true, 0);
   if (options_.stage2.equation.gan_weight > 0) add(NetworkRole::kDiscriminator, /*trained=*/true, 0);
 }

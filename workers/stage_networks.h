@@ -11,7 +11,8 @@
 
 namespace tmd::workers {
 
-enum class Stage { kTeacher, kStage1, kStage2 };
+/// In their order.
+enum class Stage { kTeacher, kStage1, kKd, kStage2 };
 std::string name(Stage stage);
 
 enum class NetworkRole { kTeacher, kStudent, kFake, kDiscriminator };
@@ -27,7 +28,7 @@ struct TrainedNetwork {
 /// The networks of the present stage, and how one stage's networks become those of the next.
 ///
 ///   teacher stage: teacher (trained)
-///   stage 1:       teacher (frozen), student (trained)
+///   stage 1, kd:   teacher (frozen), student (trained)
 ///   stage 2:       teacher (frozen), student, fake score and, with a GAN term, discriminator (trained)
 class StageNetworks {
  public:
@@ -55,7 +56,7 @@ class StageNetworks {
   /// Makes the networks that `stage` needs out of those of the stages before, of which the teacher must be
   /// there; new ones start from the teacher, the discriminator and what the student has beyond the teacher
   /// from the seed. Optimizers and averages start anew. The teacher stage's average, if any, becomes the
-  /// teacher; stage 2 goes on with stage 1's student itself. Throws kConfig for a way back: from stage 2, or
+  /// teacher; later stages go on with the student itself. Throws kConfig for a way back: from stage 2, or
   /// to the teacher stage when there is a student. Collective over: the copy group; on two levels,
   /// the whole mesh.
   void enter(Stage stage);

@@ -10,6 +10,9 @@
 
 #include "base/error.h"
 #include "comm/agree.h"
+#include "method/kd.h"
+#include "sharding/initialise.h"
+#include "workers/sample_statistics.h"
 
 namespace tmd::workers {
 
@@ -33,6 +36,14 @@ at::Tensor rms_of_rows(const at::Tensor& x) {
   return x.detach().to(at::kDouble).square().flatten(1).mean(1).sqrt();
 }
 
+// Feeds use the memory of a batch again.
+KeptBatch copy_of(const Batch& batch, const at::Tensor& x_hat) {
+  KeptBatch kept{batch, x_hat};
+  kept.batch.latents = batch.latents.clone();
+  kept.batch.text = batch.text.clone();
+  return kept;
+}
+
 // Adds up named per-sample values over micro-batches, then over ranks.
 class Sums {
  public:
@@ -52,6 +63,26 @@ class Sums {
 
  private:
   std::map<std::string, double> sums_;
+};
+
+// Adds up sample_sums, where there are any, in the same way.
+class SampleSums {
+ public:
+  void add(const at::Tensor& sums, const at::Tensor& latents, double weight) {
+    if (!sums.defined()) return;
+    shape_ = latents.sizes().slice(1).vec();
+    sums_ = sums_.defined() ? sums_ + weight * sums : weight * sums;
+  }
+  void report(comm::Communicator& world, int64_t samples, std::map<std::string, double>& diag) const {
+    if (!sums_.defined()) return;
+    const at::Tensor all = sums_.cpu().contiguous();
+    world.all_reduce(all, comm::ReduceOp::kSum).wait();
+    diag.merge(sample_diagnostics(all, samples, shape_));
+  }
+
+ private:
+  at::Tensor sums_;
+  std::vector<int64_t> shape_;
 };
 
 }  // namespace
@@ -83,6 +114,8 @@ Phase Trainer::phase_of(const IterationIndex& index) const {
       return Phase::kTeacher;
     case Stage::kStage1:
       return Phase::kStage1;
+    case Stage::kKd:
+      return Phase::kKd;
     case Stage::kStage2:
       return method::stage2_phase(index.in_stage, stages_.stage2.student_every);
   }
@@ -94,6 +127,7 @@ std::vector<NetworkRole> Trainer::trained_roles(Phase phase) const {
     case Phase::kTeacher:
       return {NetworkRole::kTeacher};
     case Phase::kStage1:
+    case Phase::kKd:
     case Phase::kStudent:
       return {NetworkRole::kStudent};
     case Phase::kCritic:
@@ -101,6 +135,12 @@ std::vector<NetworkRole> Trainer::trained_roles(Phase phase) const {
   }
   if (networks_.has(NetworkRole::kDiscriminator)) return {NetworkRole::kFake, NetworkRole::kDiscriminator};
   return {NetworkRole::kFake};
+}
+
+std::vector<NetworkRole> Trainer::changed_roles(Phase phase) const {
+  std::vector<NetworkRole> roles = trained_roles(phase);
+  if (phase == Phase::kStudent && stages_.stage2.ida > 0) roles.push_back(NetworkRole::kFake);
+  return roles;
 }
 
 Trainer::Losses Trainer::teacher_losses(const Batch& batch, const method::DrawKey& key) {
@@ -118,14 +158,33 @@ Trainer::Losses Trainer::stage1_losses(const Batch& batch, const method::DrawKey
   const double d = static_cast<double>(batch.latents[0].numel());
   options.loss_c = stages_.stage1.c_per_element * d;
   const auto draws = method::draw_stage1(key, batch.latents, options, stages_.stage1.shares);
-  const auto result = method::stage1(*view, batch.latents, batch.text, negative_text_, draws, options,
-                                     [this](bool here) { return comm::agree_any(mesh_.world(), here); });
+  const auto regression = stages_.method.name == MethodName::kMeanFlow ? method::mean_flow : method::stage1;
+  const auto result = regression(*view, batch.latents, batch.text, negative_text_, draws, options,
+                                 [this](bool here) { return comm::agree_any(mesh_.world(), here); });
   const at::Tensor flow_matching = (result.s == result.r).to(at::kDouble);
   return {result.loss,
           {{"stage1", result.loss}, {"mse", result.S / d}},
           {{"r_equals_s", flow_matching},
            {"derivative_rms", rms_of_rows(result.derivative)},
            {"head_rms", rms_of_rows(result.head)}}};
+}
+
+Trainer::Losses Trainer::kd_losses(const Batch& batch, const method::DrawKey& key) {
+  ensure(static_cast<bool>(pair_noise_), "stage kd knows what noise its samples were made of");
+  GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent),
+                        /*weight_gradients=*/true);
+  const at::Tensor& x = batch.latents;
+  const at::Tensor y_1 =
+      method::draw_normal(key, Purpose::kInnerNoise, x.sizes().slice(1), x.scalar_type()).to(x.device());
+  const auto result = method::kd_step(student.generator(), x, pair_noise_(batch.samples, x), batch.text, y_1,
+                                      {stages_.stage2.equation.grid_t.back(), stages_.method.x_hat});
+  return {result.loss,
+          {{"kd", result.loss}},
+          {{"x_hat_mean", mean_of_rows(result.x_hat)},
+           {"x_hat_rms", rms_of_rows(result.x_hat)},
+           {"data_rms", rms_of_rows(x)}},
+          result.x_hat,
+          {}};
 }
 
 method::DropoutShape Trainer::dropout_shape() const {
@@ -152,9 +211,13 @@ Trainer::Losses Trainer::student_losses(const Batch& batch, const method::DrawKe
                 {{"student", step.loss}, {"vsd", step.vsd}},
                 {{"fake_minus_teacher", mean_of_rows((step.g_fake - step.g_teacher).abs())},
                  {"x_minus_teacher", mean_of_rows((step.sample.x_hat - step.g_teacher).abs())},
+                 {"fake_lag", mean_of_rows((step.sample.x_hat - step.g_fake).abs())},
+                 {"direction_norm", rms_of_rows(step.g_fake - step.g_teacher) * step.vsd_weight},
                  {"x_hat_mean", mean_of_rows(step.sample.x_hat)},
                  {"x_hat_rms", rms_of_rows(step.sample.x_hat)},
-                 {"data_rms", rms_of_rows(batch.latents)}}};
+                 {"data_rms", rms_of_rows(batch.latents)}},
+                step.sample.x_hat.detach(),
+                sample_sums(step.sample.x_hat, batch.latents)};
   if (discriminator) {
     result.loss["gan_generator"] = step.gan;
     result.diag["logit_fake"] = mean_of_rows(step.logits_fake);
@@ -177,7 +240,9 @@ Trainer::Losses Trainer::critic_losses(const Batch& batch, const method::DrawKey
                                         batch.latents, batch.text, draws, options);
   Losses result{step.loss,
                 {{"critic", step.loss}, {"fake_score", step.fake}},
-                {{"x_hat_rms", rms_of_rows(step.sample.x_hat)}}};
+                {{"x_hat_rms", rms_of_rows(step.sample.x_hat)}},
+                step.sample.x_hat.detach(),
+                {}};
   if (discriminator) {
     result.loss["gan_discriminator"] = step.discriminator;
     result.diag["logit_gap"] = mean_of_rows(step.logits_real - step.logits_fake);
@@ -199,6 +264,8 @@ Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iterati
       return teacher_losses(typed, key);
     case Phase::kStage1:
       return stage1_losses(typed, key);
+    case Phase::kKd:
+      return kd_losses(typed, key);
     case Phase::kStudent:
       return student_losses(typed, key);
     case Phase::kCritic:
@@ -239,6 +306,8 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
   const int64_t share = train_.global_batch / mesh_.data_ranks();
   const double waited = feed.waited_s();
   Sums loss_sums, diag_sums;
+  SampleSums sample_sums;
+  kept_.clear();
   Stopwatch all;
   networks_.buffers().begin_phase(std::string(method::name(phase)));
   while (static_cast<int64_t>(report.samples.size()) < share) {
@@ -249,6 +318,8 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
     const double weight = mesh_.sample_group().rank() == 0 ? 1 : 0;  // every sample counts once
     loss_sums.add(values.loss, weight);
     diag_sums.add(values.diag, weight);
+    sample_sums.add(values.sums, batch.latents, weight);
+    if (keeps_batches_) kept_.push_back(copy_of(batch, values.x_hat));
     report.samples.insert(report.samples.end(), batch.samples.begin(), batch.samples.end());
     report.bad.insert(report.bad.end(), batch.bad.begin(), batch.bad.end());
   }
@@ -257,6 +328,7 @@ void Trainer::accumulate(Phase phase, const IterationIndex& index, BatchFeed& fe
   for (NetworkRole role : trained_roles(phase)) networks_.network(role).reduce_over_replicas();
   report.loss = loss_sums.means(world, train_.global_batch);
   report.diag = diag_sums.means(world, train_.global_batch);
+  sample_sums.report(world, train_.global_batch, report.diag);
   report.time.data = feed.waited_s() - waited;
   take_exposed(report);
   report.time.compute = all.seconds() - report.time.data - report.time.gather_exposed -
@@ -278,6 +350,8 @@ const OptimizerOptions& Trainer::optimizer_options() const {
       return stages_.teacher.optimizer;
     case Stage::kStage1:
       return stages_.stage1.optimizer;
+    case Stage::kKd:
+      return stages_.kd.optimizer;
     case Stage::kStage2:
       break;
   }
@@ -315,7 +389,19 @@ void Trainer::update(Phase phase, const IterationIndex& index, IterationReport& 
     }
     trained.network->zero_gradients();
   }
+  if (phase == Phase::kStudent && stages_.stage2.ida > 0 && !report.skipped) align_fake_score();
   report.time.optimizer = watch.seconds();
+}
+
+// Blocks of the flow head mean other things in the two networks, so they are left out.
+void Trainer::align_fake_score() {
+  const int64_t shared = plan_.layers() - (is_decoupled(stages_.method.name) ? plan_.head_blocks() : 0);
+  const auto takes = [&](const std::string& unit) {
+    if (unit == "head") return !is_decoupled(stages_.method.name);
+    return !unit.starts_with("blocks.") || std::stoll(unit.substr(7)) < shared;
+  };
+  sharding::blend_parameters(networks_.network(NetworkRole::kStudent), networks_.network(NetworkRole::kFake),
+                             stages_.stage2.ida, takes);
 }
 
 void Trainer::report_gate(IterationReport& report) {

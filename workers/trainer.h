@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -41,6 +42,12 @@ struct IterationReport {
   IterationTime time;
 };
 
+/// A micro-batch of an iteration, with what the student has made of it.
+struct KeptBatch {
+  Batch batch;       ///< with tensors of its own
+  at::Tensor x_hat;  // [B, C, T, H, W], without gradient; undefined in iterations that sample no student
+};
+
 /// Where an iteration is.
 enum class TrainerMoment {
   kBatch,    ///< before a micro-batch is taken
@@ -60,10 +67,15 @@ class TrainerObserver {
 /// Runs iterations of the present stage: batch, losses, accumulate, clip, step, average.
 class Trainer {
  public:
+  /// Noise that the data set's samples were made of, Z of the type of `like`, [samples, C, T, H, W].
+  using PairNoise = std::function<at::Tensor(const std::vector<int64_t>& samples, const at::Tensor& like)>;
+
   /// Keeps references to all but `seed` and `negative_text`: [1, S, E] of the networks' type.
   Trainer(const NetworkPlan& plan, const TrainOptions& train, const StageOptions& stages,
           const sharding::Mesh& mesh, uint64_t seed, StageNetworks& networks, at::Tensor negative_text);
 
+  /// For stage kd, which throws kInternal without.
+  void set_pair_noise(PairNoise noise) { pair_noise_ = std::move(noise); }
   /// Told from now on; null: nobody. Must outlive the trainer.
   void set_observer(TrainerObserver* observer) { observer_ = observer; }
 
@@ -77,6 +89,11 @@ class Trainer {
   /// fit the model.
   IterationReport run(const IterationIndex& index, BatchFeed& feed);
 
+  /// Whether `run` keeps copies of its micro-batches from now on; off at first.
+  void keep_batches(bool on) { keeps_batches_ = on; }
+  /// This rank's micro-batches of the last `run`; empty if they were not to be kept.
+  const std::vector<KeptBatch>& kept_batches() const { return kept_; }
+
   /// The losses that `run` would report, without an update; takes the same micro-batches. Collective over:
   /// mesh.world(). Throws as `run`.
   std::map<std::string, double> evaluate(const IterationIndex& index, BatchFeed& feed);
@@ -86,18 +103,23 @@ class Trainer {
     at::Tensor objective;                    // [B]
     std::map<std::string, at::Tensor> loss;  // [B] each
     std::map<std::string, at::Tensor> diag;  // [B] each
+    at::Tensor x_hat = {};                   // as in KeptBatch
+    at::Tensor sums = {};                    // sample_sums, in student iterations
   };
   /// The part of `run` that computes: forward and backward pass of one micro-batch, whose gradients are added
   /// to the shards of what the phase trains. Reads no value of a tensor on the networks' device. Collective
   /// over: mesh.world(). Throws kData as `run`.
   Losses differentiate(method::Phase phase, const Batch& batch, int64_t iteration);
-  /// The networks that a phase trains.
+  /// The networks that a phase trains, and those that it changes: with stage2.ida the fake score follows the
+  /// student.
   std::vector<NetworkRole> trained_roles(method::Phase phase) const;
+  std::vector<NetworkRole> changed_roles(method::Phase phase) const;
 
  private:
   Losses losses(method::Phase phase, const Batch& batch, int64_t iteration);
   Losses teacher_losses(const Batch& batch, const method::DrawKey& key);
   Losses stage1_losses(const Batch& batch, const method::DrawKey& key);
+  Losses kd_losses(const Batch& batch, const method::DrawKey& key);
   Losses student_losses(const Batch& batch, const method::DrawKey& key);
   Losses critic_losses(const Batch& batch, const method::DrawKey& key);
   method::DropoutShape dropout_shape() const;
@@ -108,6 +130,7 @@ class Trainer {
   double base_lr(NetworkRole role) const;
   const OptimizerOptions& optimizer_options() const;
   void take_exposed(IterationReport& report);
+  void align_fake_score();
   void report_gate(IterationReport& report);
   void reach(TrainerMoment moment, method::Phase phase, const IterationIndex& index) const;
 
@@ -119,6 +142,9 @@ class Trainer {
   StageNetworks& networks_;
   at::Tensor negative_text_;  // [1, S, E]
   TrainerObserver* observer_ = nullptr;
+  PairNoise pair_noise_;
+  bool keeps_batches_ = false;
+  std::vector<KeptBatch> kept_;
 };
 
 }  // namespace tmd::workers

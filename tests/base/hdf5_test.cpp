@@ -69,6 +69,7 @@ TEST_F(Hdf5FileTest, attributes_round_trip) {
   attributes.write_text("text", "Grüße");
   attributes.write_text("empty", "");
   attributes.write_integer("integer", -7);
+  attributes.write_unsigned("largest", ~uint64_t{0});
   attributes.write_number("number", 0.25);
   attributes.write_numbers("numbers", numbers);
   attributes.write_bool("yes", true);
@@ -78,6 +79,11 @@ TEST_F(Hdf5FileTest, attributes_round_trip) {
   EXPECT_EQ(attributes.numbers("number"), std::vector<double>{0.25});
   EXPECT_EQ(attributes.numbers("numbers"), std::vector<double>({1.5, -2, 0}));
   EXPECT_EQ(attributes.numbers("yes"), std::vector<double>{1});
+  EXPECT_EQ(attributes.unsigned_integer("largest"), ~uint64_t{0});
+  EXPECT_FALSE(attributes.unsigned_integer("absent").has_value());
+  for (const char* other : {"number", "numbers", "yes", "text"})
+    expect_kind(ErrorKind::kData, "must be one integer", [&] { attributes.unsigned_integer(other); });
+  expect_kind(ErrorKind::kData, "'integer' of", [&] { attributes.unsigned_integer("integer"); });
   EXPECT_FALSE(attributes.text("absent").has_value());
   EXPECT_FALSE(attributes.numbers("absent").has_value());
   expect_kind(ErrorKind::kData, "'text'", [&] { attributes.numbers("text"); });

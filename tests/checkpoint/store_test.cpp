@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/folder.h"
+#include "comm/single_communicator.h"
 
 namespace tmd::checkpoint {
 namespace {
@@ -46,6 +47,22 @@ TEST(Store, prune_keeps_every_nth) {
   Store store = store_with({10, 20, 30, 40, 50});
   store.prune({.keep_last = 1, .keep_every = 20}, 50);
   EXPECT_EQ(store.steps(), (std::vector<int64_t>{20, 40, 50}));
+}
+
+TEST(Store, prune_keeps_those_that_are_named_besides_the_last_ones) {
+  Store store = store_with({10, 20, 30, 40, 50});
+  store.prune({.keep_last = 2, .keep_every = 0, .keep = {20, 25, 50}}, 50);
+  EXPECT_EQ(store.steps(), (std::vector<int64_t>{20, 40, 50}));
+}
+
+TEST(Store, a_link_to_the_best_one_is_no_checkpoint_and_outlives_recovery_and_pruning) {
+  Store store = store_with({10, 20, 30});
+  fs::create_directory_symlink("step_00000010", store.root() / "BEST");
+  comm::SingleCommunicator self("test");
+  store.recover(self);
+  store.prune({.keep_last = 1, .keep_every = 0, .keep = {10}}, 30);
+  EXPECT_EQ(store.steps(), (std::vector<int64_t>{10, 30}));
+  EXPECT_EQ(fs::read_symlink(store.root() / "BEST"), "step_00000010");
 }
 
 TEST(Store, prune_neither_counts_nor_removes_what_is_later_than_the_newest_good_one) {

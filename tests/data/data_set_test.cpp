@@ -135,6 +135,28 @@ TEST_F(DataSetTest, data_hash_identifies_content_not_names) {
   EXPECT_NE(DataSet({folder_ / "changed.h5"}).data_hash(), hash) << "last sample";
 }
 
+TEST_F(DataSetTest, noise_of_samples_over_several_files) {
+  LatentHeader with_noise = small_header(3);
+  with_noise.noise = {~uint64_t{0} - 1, 40};
+  const DataSet set({write("a.h5", with_noise), write("b.h5", small_header(2)), write("c.h5", with_noise)});
+  EXPECT_EQ(set.noise_of(0), (NoiseOf{~uint64_t{0} - 1, 40}));
+  EXPECT_EQ(set.noise_of(2), (NoiseOf{~uint64_t{0} - 1, 42}));
+  EXPECT_FALSE(set.noise_of(3).has_value());
+  EXPECT_FALSE(set.noise_of(4).has_value());
+  EXPECT_EQ(set.noise_of(6), (NoiseOf{~uint64_t{0} - 1, 41}));
+  expect_error(ErrorKind::kInternal, "within the data set", [&] { set.noise_of(8); });
+}
+
+TEST_F(DataSetTest, data_hash_knows_the_noise) {
+  LatentHeader header = small_header();
+  const uint64_t without = DataSet({write("a.h5", header)}).data_hash();
+  header.noise = {1, 0};
+  const uint64_t with = DataSet({write("b.h5", header)}).data_hash();
+  header.noise->number = 5;
+  EXPECT_NE(with, without);
+  EXPECT_NE(DataSet({write("c.h5", header)}).data_hash(), with);
+}
+
 TEST_F(DataSetTest, resolve_files_in_stated_order) {
   for (const char* name : {"b2.h5", "b1.h5", "a.h5"}) write(name, small_header(1));
   const std::vector<std::string> patterns = {(folder_ / "b*.h5").string(), (folder_ / "a.h5").string()};

@@ -3,6 +3,7 @@
 #include <array>
 #include <functional>
 #include <limits>
+#include <optional>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -28,6 +29,9 @@ struct RawFile {
   ElementType prompt_type = ElementType::kString, checksum_type = ElementType::kUint64;
   std::string latent_dtype, generator;
   double frames = 0;
+  std::optional<uint64_t> noise_seed;
+  std::optional<int64_t> noise_first;
+  bool noise_is_text = false;
 
   void write(const std::filesystem::path& path) const {
     Hdf5File file = Hdf5File::create(path);
@@ -40,6 +44,9 @@ struct RawFile {
     if (!std.empty()) attributes.write_numbers("latent_std", std);
     if (!generator.empty()) attributes.write_text("generator", generator);
     if (frames != 0) attributes.write_number("video_frames", frames);
+    if (noise_seed) attributes.write_unsigned("noise_seed", *noise_seed);
+    if (noise_first) attributes.write_integer("noise_first", *noise_first);
+    if (noise_is_text) attributes.write_text("noise_first", "0");
     const auto add = [&](const char* name, ElementType type, const std::vector<int64_t>& shape) {
       if (!shape.empty()) file.create_dataset(name, type, shape);
     };
@@ -154,9 +161,37 @@ TEST_F(LatentHeaderTest, bfloat16_is_named_by_an_attribute) {
   EXPECT_EQ(read(raw).latent_type, StoredType::kBfloat16);
 }
 
+TEST_F(LatentHeaderTest, noise_of_other_writers) {
+  EXPECT_FALSE(read({}).noise.has_value());
+  RawFile raw;
+  raw.noise_seed = 7;
+  raw.noise_first = 12;  // a signed integer, as h5py writes Python's
+  EXPECT_EQ(read(raw).noise, (NoiseOf{7, 12}));
+  raw.noise_first = (int64_t{1} << 48) - kSamples;
+  EXPECT_EQ(read(raw).noise, (NoiseOf{7, (int64_t{1} << 48) - kSamples}));
+}
+
+TEST_F(LatentHeaderTest, damaged_noise) {
+  expect_refused("attribute 'noise_seed' without 'noise_first'", [](RawFile& raw) { raw.noise_seed = 7; });
+  expect_refused("attribute 'noise_first' without 'noise_seed'", [](RawFile& raw) { raw.noise_first = 0; });
+  expect_refused("is -1, expected 0 or more", [](RawFile& raw) {
+    raw.noise_seed = 7;
+    raw.noise_first = -1;
+  });
+  expect_refused("'noise_first' is 281474976710655, at most 281474976710654", [](RawFile& raw) {
+    raw.noise_seed = 7;
+    raw.noise_first = (int64_t{1} << 48) - 1;
+  });
+  expect_refused("must be one integer", [](RawFile& raw) {
+    raw.noise_seed = 7;
+    raw.noise_is_text = true;
+  });
+}
+
 TEST_F(LatentHeaderTest, attributes_round_trip) {
   LatentHeader header = small_header();
   header.has_checksum = true;
+  header.noise = {~uint64_t{0}, 12};
   write_small_file(folder_ / "x.h5", header);
   EXPECT_EQ(read_latent_header(Hdf5File::open(folder_ / "x.h5")), header);
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """`tmd plan` against what runs take, its refusals, and runs that the host gives too little memory."""
+import itertools
 import re
 import resource
 import subprocess
 import sys
 import time
 
-from jobs import CLIPS, MPI_ENV, TMD, Workplace, check, main, os, records
+from jobs import CLIPS, MPI_ENV, TMD, Workplace, check, main, os, records, some
 
 SHORT = ["--teacher.iterations=2", "--stage1.iterations=2", "--stage2.iterations=10"]
 ALL = ["--run.stages=teacher,stage1,stage2", *SHORT]
@@ -22,6 +23,10 @@ RUNS = {
     "fp64": (2, [*ALL, "--train.precision=fp64", "--train.micro_batch=4", "--method.fusion=concat"]),
     "dmd2v": (2, ["--run.stages=stage2", *SHORT, "--method.name=dmd2v", "--stage2.r1_weight=1"]),
     "no_gan": (1, ["--run.stages=stage2", *SHORT, "--stage2.gan_weight=0", "--method.inner_steps=4"]),
+    "conv1d_2d": (2, ["--run.stages=stage2", *SHORT, "--method.discriminator=conv1d_2d",
+                      "--method.discriminator_conv_widths=16,24"]),
+    "attention": (2, ["--run.stages=stage2", *SHORT, "--method.discriminator=attention", "--mesh.sequence=2",
+                      "--method.discriminator_attention_width=32", "--method.discriminator_attention_heads=4"]),
     "tm": (2, ["--run.stages=stage1", *SHORT, "--method.name=tm", "--stage1.cfg=1"]),
     "perceptron": (2, [*ALL, "--model.kind=mlp", "--stage2.gan_weight=0", "--stage1.cfg=1", "--model.mlp_width=256"]),
 }
@@ -44,7 +49,7 @@ def planned_peak(output):
 
 def measured():
     """What runs take is what was planned for them, to 5 percent in every phase."""
-    for name, (ranks, words) in RUNS.items():
+    for name, (ranks, words) in some(list(RUNS.items()), 3):
         with Workplace() as place:
             run = place.path / "run"
             output = place.run(ranks, run, *words)
@@ -67,11 +72,10 @@ def measured():
 
 def recipes():
     """Every recipe of the real models can be planned, and what is advised fits."""
-    for model in ("wan1.3b", "wan14b"):
-        for part in ("tmd", "dmd2v", "stage1"):
-            output = plan(f"configs/{model}-{part}.ini", "--ranks", 8, "--device", "4TB")
-            check("GB per rank" in output and "all iterations" in output, output)
-    for ranks, replicas in ((8, 1), (16, 1), (32, 1), (64, 2)):  # the meshes that the recipes name
+    for model, part in some(list(itertools.product(("wan1.3b", "wan14b"), ("tmd", "dmd2v", "stage1"))), 2):
+        output = plan(f"configs/{model}-{part}.ini", "--ranks", 8, "--device", "4TB")
+        check("GB per rank" in output and "all iterations" in output, output)
+    for ranks, replicas in some(((8, 1), (16, 1), (32, 1), (64, 2)), 2):  # the meshes that the recipes name
         large = plan("configs/wan14b-tmd.ini", "--ranks", ranks, "--device", "h100", f"--mesh.replicate={replicas}")
         check(planned_peak(large) < 80e9, large)
     plan("configs/wan14b-tmd.ini", "--ranks", 8, "--device", "h100", "--mesh.sequence=1", expect=2)

@@ -10,6 +10,7 @@ function(tmd_e2e_test name script)
 endfunction()
 
 tmd_e2e_test(same_losses same_losses)
+tmd_e2e_test(methods methods)
 tmd_e2e_test(resume resume)
 # A sample of the table of faults, another one every day; all of it: scripts/test --full, or faults.py --full.
 tmd_e2e_test(faults faults LABELS fault)
@@ -17,10 +18,20 @@ tmd_e2e_test(all_faults faults CASES --full LABELS "fault;long")
 tmd_e2e_test(bad_input bad_input)
 tmd_e2e_test(plan plan)
 tmd_e2e_test(verbs verbs)
+tmd_e2e_test(judging judging)
 tmd_e2e_test(doctor doctor)
 tmd_e2e_test(exports exports)
+# With a program that compares latents.
+add_executable(e2e_latents_program e2e/latents_program.cpp)
+target_link_libraries(e2e_latents_program PRIVATE tmd_data torch_cpu spdlog::spdlog)
+target_precompile_headers(e2e_latents_program REUSE_FROM tmd_pch)
+tmd_e2e_test(synth synth)
 tmd_e2e_test(readme readme)
 tmd_e2e_test(demo demo CASES wrong_folder quick_demo damaged_teacher)
+# All of what the scripts above take a sample of, another one every day: scripts/test --full, or --full by hand.
+foreach(script same_losses methods resume plan)
+  tmd_e2e_test(all_${script} ${script} CASES --full LABELS long)
+endforeach()
 # The README's second command as it stands, and with the teacher trained from nothing.
 tmd_e2e_test(whole_demo demo CASES whole_demo LABELS long)
 tmd_e2e_test(full_demo demo CASES full_demo LABELS long)

@@ -54,14 +54,38 @@ def sample():
 def evaluate():
     with Workplace() as place:
         run = trained(place)
-        output = tmd("eval", "--run", run, "--samples", 8, ranks=2)
-        for word in ("real data", "teacher-4", "teacher-2", "student-2", "temporal energy"):
+        output = tmd("eval", "--run", run, "--samples", 34, ranks=2)
+        for word in ("real data", "teacher-4", "teacher-2", "student-2", "temporal energy", "frechet", "student-2 against teacher-2"):
             check(word in output, f"'{word}' is not in the output:\n{output[-2000:]}")
-        stored = json.loads(next((run / "eval").glob("step_*.json")).read_text())
+        first = next((run / "eval").glob("step_*.json"))
+        stored = json.loads(first.read_text())
+        check(stored["format"] == "tmd-eval" and stored["version"] == 1 and stored["judge"] == "latents", f"{list(stored)}")
         check([row["name"] for row in stored["rows"]] == ["teacher-4", "teacher-2", "student-2"], f"{stored['rows']}")
-        own = place.path / "deep" / "own.json"
-        tmd("eval", "--run", sorted((run / "checkpoints").iterdir())[-1], "--samples", 8, "--average", "--json", own, ranks=2)
-        check(own.exists(), "--json was not obeyed")
+        check(stored["real"]["frechet"] == stored["rows"][2]["metrics"]["frechet_floor"] > 0, "the floor is not that of real data")
+        check(len(stored["prompt_of_sample"]) >= 34 and stored["prompts"][0]["text"].startswith("a fat rabbit"),
+              f"{stored['prompts'][:2]}")
+        student = stored["rows"][2]
+        for metric in stored["metrics"]:
+            check(isinstance(student["metrics"][metric["key"]], float), f"{metric['key']} is {student['metrics'][metric['key']]}")
+        check(len(student["values"]["teacher_distance"]) == 34, f"{student['values'].keys()}")
+        check([(pair["a"], pair["b"]) for pair in stored["differences"]] == [("teacher-2", "student-2")], f"{stored['differences']}")
+        own, again, seed = (place.path / "deep" / f"{name}.json" for name in ("own", "again", "seed"))
+        tmd("eval", "--run", sorted((run / "checkpoints").iterdir())[-1], "--samples", 34, "--average", "--json", own, ranks=2)
+        tmd("eval", "--run", run, "--samples", 34, "--json", again)
+        tmd("eval", "--run", run, "--samples", 34, "--seed", 2, "--json", seed, ranks=2)
+        # one rank or two: the same samples to rounding
+        for row, other in zip(stored["rows"], json.loads(again.read_text())["rows"], strict=True):
+            for key in ("sliced_w1", "frechet", "saturation_ratio"):
+                a, b = row["metrics"][key], other["metrics"][key]
+                check(abs(a / b - 1) < 1e-3, f"{row['name']} {key}: {a} on two ranks, {b} on one")
+        output = tmd("eval", "--compare", first, own)
+        for word in ("A = ", "averaged weights", "teacher-4", "student-2", "prompt_diversity_ratio", "no difference", "95 % interval"):
+            check(word in output, f"'{word}' is not in the output:\n{output[-2000:]}")
+        check("seeds, 1 and 2" in tmd("eval", "--compare", first, seed, expect=65), "the seeds are not named")
+        tmd("eval", "--compare", first, place.path / "none.json", expect=65)
+        tmd("eval", "--compare", first, expect=64)
+        tmd("eval", "--compare", first, own, "--samples", 34, expect=64)
+        check("needs 33" in tmd("eval", "--run", run, "--samples", 32, ranks=2, expect=64), "the number needed is not named")
         tmd("eval", "--run", run, "--samples", 100000, ranks=2, expect=65)
 
 

@@ -65,12 +65,33 @@ TEST(Bootstrap, pairs_see_a_small_shift_that_the_means_hide) {
   EXPECT_FALSE(bootstrap_paired_difference(a, a).excludes_zero());
 }
 
+TEST(Bootstrap, difference_of_means_is_a_paired_statistic) {
+  const std::vector<double> a = normals(100, 1), b = normals(100, 2);
+  const Interval direct = bootstrap_paired_difference(a, b, {.seed = 5});
+  const Interval statistic =
+      bootstrap_paired_statistic(a, b, [](double x, double y) { return x - y; }, {.seed = 5});
+  EXPECT_NEAR(statistic.estimate, direct.estimate, 1e-12);
+  EXPECT_NEAR(statistic.low, direct.low, 1e-12);
+  EXPECT_NEAR(statistic.high, direct.high, 1e-12);
+}
+
+TEST(Bootstrap, statistic_is_of_the_means_and_not_of_the_pairs) {
+  const std::vector<double> a = {-1, 1, -1, 1, -1, 1, -1, 1}, zeros(8, 0);
+  const Interval size =
+      bootstrap_paired_statistic(a, zeros, [](double x, double) { return std::abs(x); }, {.seed = 5});
+  EXPECT_EQ(size.estimate, 0);
+  EXPECT_LT(size.high, 0.9);
+}
+
 TEST(Bootstrap, nothing_to_draw_from_is_an_error) {
   const std::vector<double> none, one = {1}, two = {1, 2};
   EXPECT_THROW(bootstrap_mean(none), Error);
   EXPECT_THROW(bootstrap_mean(one, {.resamples = 0}), Error);
   EXPECT_THROW(bootstrap_mean(one, {.confidence = 1}), Error);
   EXPECT_THROW(bootstrap_paired_difference(one, two), Error);
+  const auto first = [](double a, double) { return a; };
+  EXPECT_THROW(bootstrap_paired_statistic(one, two, first), Error);
+  EXPECT_THROW(bootstrap_paired_statistic(none, none, first), Error);
 }
 
 }  // namespace

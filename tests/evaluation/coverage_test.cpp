@@ -23,8 +23,9 @@ at::Tensor normals(int64_t count, uint64_t seed) {
 TEST(NeighbourShares, hand_counted_line) {
   // k = 1: the balls of 0, 1, 3, 10 reach 1, 1, 2, 7.
   const NeighbourShares shares = neighbour_shares(line({0, 1, 3, 10}), line({-0.5, 20, 17.5}), 1);
-  EXPECT_DOUBLE_EQ(shares.coverage, 1 / 4.0);                                                     // 0 by -0.5
-  EXPECT_DOUBLE_EQ(shares.precision, 1 / 3.0);                                                    // -0.5
+  EXPECT_DOUBLE_EQ(shares.coverage, 1 / 4.0);   // 0 by -0.5
+  EXPECT_DOUBLE_EQ(shares.precision, 1 / 3.0);  // -0.5
+  EXPECT_EQ(shares.inside, (std::vector<double>{1, 0, 0}));
   EXPECT_DOUBLE_EQ(neighbour_shares(line({0, 1, 3, 10}), line({4, 4, 4}), 1).coverage, 2 / 4.0);  // 3 and 10
 }
 

@@ -55,6 +55,26 @@ TEST(MixtureMetrics, points_between_modes_are_junk_and_cover_nothing) {
   EXPECT_LT(metrics.mode_tv, 0.03);
 }
 
+TEST(MixtureMetrics, points_drawn_together_are_less_diverse) {
+  EXPECT_NEAR(measure_mixture(real({}, 1), {}, 2).diversity_ratio, 1, 0.03);
+  EXPECT_NEAR(measure_mixture(real({}, 1) * 0.5, {}, 2).diversity_ratio, 0.5, 0.02);
+}
+
+TEST(MixtureMetrics, teacher_distance_is_0_for_its_points_and_1_for_others) {
+  const at::Tensor points = real({}, 1);
+  EXPECT_FALSE(measure_mixture(points, {}, 2).teacher_distance.has_value());
+  EXPECT_EQ(measure_mixture(points, {}, 2, points).teacher_distance, 0);
+  const MixtureMetrics other = measure_mixture(points.roll(1, 0), {}, 2, points);
+  EXPECT_NEAR(*other.teacher_distance, 1, 0.05);
+  EXPECT_EQ(other.values.at("teacher_distance").size(), static_cast<size_t>(kSamples));
+}
+
+TEST(MixtureMetrics, junk_is_the_mean_of_its_values) {
+  const MixtureMetrics metrics = measure_mixture(at::cat({real({}, 1), real({}, 2) * 0.5}), {}, 3);
+  EXPECT_NEAR(metrics.junk, 0.5, 0.01);
+  EXPECT_DOUBLE_EQ(mean_of(metrics.values.at("junk")), metrics.junk);
+}
+
 TEST(MixtureMetrics, latent_shape_is_taken_and_another_width_is_an_error) {
   const at::Tensor points = real({}, 1);
   EXPECT_EQ(measure_mixture(points.view({-1, 2, 1, 1, 1}), {}, 2).sliced_w2,

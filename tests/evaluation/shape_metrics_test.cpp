@@ -91,6 +91,55 @@ TEST(ShapeEvaluation, prompts_with_one_layout_each_are_seen) {
   EXPECT_GT(metrics.position_entropy_ratio, 0.7);
 }
 
+TEST(ShapeEvaluation, one_layout_a_prompt_is_no_diversity) {
+  EXPECT_NEAR(*evaluation().measure(real_videos(6)).prompt_diversity_ratio, 1, 0.1);
+  std::vector<at::Tensor> videos;
+  const auto labels = captions();
+  for (int64_t i = 0; i < kSamples; ++i)
+    videos.push_back(render_toy_shape(ToyShapesSpec::mini(), labels[i], data::toy_shapes_jitter(6, i % 24)));
+  const ShapeMetrics metrics = evaluation().measure(at::stack(videos));
+  EXPECT_LT(*metrics.prompt_diversity_ratio, 0.01);
+  EXPECT_EQ(metrics.values.at("prompt_diversity_ratio").size(), 24u);
+}
+
+TEST(ShapeEvaluation, pale_videos_lose_saturation_and_contrast_alike) {
+  const ShapeMetrics real = evaluation().measure(real_videos(6));
+  EXPECT_NEAR(*real.saturation_ratio, 1, 0.05);
+  EXPECT_NEAR(*real.contrast_ratio, 1, 0.05);
+  const ShapeMetrics pale = evaluation().measure((real_videos(6) + 1) * 0.7 - 1);
+  EXPECT_NEAR(*pale.saturation_ratio / *real.saturation_ratio, 0.7, 1e-3);
+  EXPECT_NEAR(*pale.contrast_ratio / *real.contrast_ratio, 0.7, 1e-3);
+  const at::Tensor videos = real_videos(6);
+  const ShapeMetrics grey = evaluation().measure(videos.mean(at::IntArrayRef{1}, true).expand_as(videos));
+  EXPECT_LT(*grey.saturation_ratio, 1e-6);
+}
+
+TEST(ShapeEvaluation, teacher_distance_is_0_for_its_samples_and_about_1_for_others) {
+  const at::Tensor teacher = real_videos(6);
+  EXPECT_FALSE(evaluation().measure(teacher).teacher_distance.has_value());
+  EXPECT_EQ(*evaluation().measure(teacher, teacher).teacher_distance, 0);
+  EXPECT_NEAR(*evaluation().measure(teacher.roll(1, 0), teacher).teacher_distance, 1, 0.2);
+  // Real and teacher move alike, and so half of the brightness has a quarter of the energy of both.
+  const ShapeMetrics dim = evaluation().measure((teacher + 1) / 2 - 1, teacher);
+  EXPECT_NEAR(*dim.motion_energy_to_teacher, 0.25, 1e-3);
+}
+
+TEST(ShapeEvaluation, numbers_are_means_of_their_values) {
+  at::Tensor videos = real_videos(6);
+  videos[3].fill_(-1);
+  const ShapeMetrics m = evaluation().measure(videos, real_videos(7));
+  const std::map<std::string, double> expected = {{"joint", m.joint.estimate},
+                                                  {"shape", m.shape},
+                                                  {"motion", m.motion},
+                                                  {"one_object", m.one_object},
+                                                  {"precision", m.precision},
+                                                  {"residual", m.residual},
+                                                  {"speed_ratio", *m.speed_ratio},
+                                                  {"motion_energy_ratio", m.motion_energy_ratio},
+                                                  {"teacher_distance", *m.teacher_distance}};
+  for (const auto& [key, number] : expected) EXPECT_NEAR(mean_of(m.values.at(key)), number, 1e-9) << key;
+}
+
 TEST(ShapeEvaluation, few_samples_per_prompt_give_no_prompt_entropy) {
   std::vector<data::ShapeLabel> few;
   for (int64_t i = 0; i < 32; ++i) few.push_back(toy_caption_label(ToyShapesSpec::mini(), i));

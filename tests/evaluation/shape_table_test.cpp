@@ -29,6 +29,11 @@ TEST(ShapeTable, line_has_the_headline_numbers) {
       "speed x0.98");
 }
 
+TEST(ShapeTable, every_metric_that_rows_are_compared_by_stands_in_the_json) {
+  const nlohmann::json json = to_json(some_metrics());
+  for (const Metric& metric : shape_metric_list()) EXPECT_TRUE(json.contains(metric.key)) << metric.key;
+}
+
 TEST(ShapeTable, json_keeps_full_precision_and_says_null_for_nothing) {
   ShapeMetrics metrics = some_metrics();
   EXPECT_EQ(to_json(metrics)["frechet"], 0.414);

@@ -355,7 +355,8 @@ void CaseRunner::check_samplers() {
   finish("unipc6");
   method::VelocityGenerator dmd2v(*fake_view);  // the case samples DMD2-v with the weights of the fake score
   method::sample_student_steps(
-      dmd2v, x, text, case_.stage1.grid_t, [](int) { return at::Tensor(); }, observe);
+      dmd2v, x, text, case_.stage1.grid_t, method::OuterStep::kDeterministic,
+      [](int) { return at::Tensor(); }, {}, observe);
   finish("dmd2v");
 }
 
@@ -367,7 +368,7 @@ void CaseRunner::check_student_sampler() {
   std::vector<at::Tensor> states;
   method::sample_student_steps(
       generator, case_.draws.at("sample.x"), case_.draws.at("sample.text"), case_.stage1.grid_t,
-      [this](int i) { return case_.draws.at("sample.y1")[i - 1]; },
+      method::OuterStep::kDeterministic, [this](int i) { return case_.draws.at("sample.y1")[i - 1]; }, {},
       [&states](int, const at::Tensor& state) { states.push_back(state); });
   compare("sample.student", at::stack(states, 0));
 }

@@ -75,7 +75,7 @@ TEST(GaussianOuterLoop, transition_matching_is_exact_for_every_step_count) {
   class Posterior : public Generator {
    public:
     explicit Posterior(double d) : d_(d) {}
-    at::Tensor outer_velocity(const at::Tensor& x, const at::Tensor& t, const at::Tensor&,
+    at::Tensor outer_velocity(const at::Tensor& x, const at::Tensor& t, const at::Tensor&, const at::Tensor&,
                               const at::Tensor& y_1) override {
       return exact_velocity(x, over_latent(t), d_) + posterior_std(t[0].item<double>(), d_) * y_1;
     }
@@ -90,8 +90,9 @@ TEST(GaussianOuterLoop, transition_matching_is_exact_for_every_step_count) {
       // x at t_M = 0.999 is (1 - t) data + t noise
       const at::Tensor x =
           interpolate(d * standard_normal(1), standard_normal(2), at::full({kSamples}, 0.999, at::kDouble));
-      const at::Tensor end = sample_student_steps(
-          generator, x, {}, grid, [](int i) { return standard_normal(10 + static_cast<uint64_t>(i)); });
+      const at::Tensor end =
+          sample_student_steps(generator, x, {}, grid, OuterStep::kDeterministic,
+                               [](int i) { return standard_normal(10 + static_cast<uint64_t>(i)); }, {});
       EXPECT_NEAR(std_of(end) / d, 1.0, 0.01) << "d " << d << " M " << m;
     }
   }
@@ -106,7 +107,7 @@ TEST(GaussianInnerLoop, exact_head_lands_on_the_posterior_for_every_step_count) 
     return exact_head(y_s, s, r, means, sd, y_1);
   });
   for (int n : {1, 2, 4}) {
-    const at::Tensor y = inner_flow(student, {y_1, {}}, y_1, student_grid(n, 10));
+    const at::Tensor y = test::roll_out_from(student, y_1, student_grid(n, 10));
     EXPECT_NEAR(y.mean().item<double>(), mean, 0.01) << n;
     EXPECT_NEAR(std_of(y), sd, 0.005) << n;
   }
@@ -134,8 +135,7 @@ TEST(GaussianInnerLoop, instantaneous_steps_have_the_closed_form_contraction) {
       // The map is affine: the images of 0 and 1 tell its mean and its contraction.
       const at::Tensor zero = at::zeros({1, 1, 1, 1, 1}, at::kDouble), one = at::ones_like(zero);
       const auto rolled = [&](const at::Tensor& y_1) {
-        return inner_flow(student, {y_1, {}}, y_1, grid, InnerVelocity::kInstantaneous)
-            .template item<double>();
+        return test::roll_out_from(student, y_1, grid, InnerVelocity::kInstantaneous).template item<double>();
       };
       EXPECT_NEAR(rolled(zero), mean, 1e-9) << "sd " << sd << " steps " << steps[i];
       EXPECT_NEAR((rolled(one) - rolled(zero)) / sd, ratios[i], 6e-4) << "sd " << sd << " steps " << steps[i];
@@ -160,10 +160,13 @@ TEST(GaussianBothLoops, exact_head_gives_the_data_for_every_outer_and_inner_step
         TmdGenerator generator(student, student_grid(n, 10));
         const at::Tensor x =
             interpolate(d * standard_normal(1), standard_normal(2), at::full({kSamples}, 0.999, at::kDouble));
-        const at::Tensor end = sample_student_steps(generator, x, {}, grid, [&](int i) {
-          t = grid[static_cast<size_t>(i)];
-          return y_1 = standard_normal(10 + static_cast<uint64_t>(i));
-        });
+        const at::Tensor end =
+            sample_student_steps(generator, x, {}, grid, OuterStep::kDeterministic,
+                                 [&](int i) {
+                                   t = grid[static_cast<size_t>(i)];
+                                   return y_1 = standard_normal(10 + static_cast<uint64_t>(i));
+                                 },
+                                 {});
         EXPECT_NEAR(std_of(end) / d, 1.0, 0.01) << "d " << d << " M " << m << " N " << n;
       }
     }

@@ -13,7 +13,7 @@ TEST(InnerFlow, constant_head_gives_the_closed_form_for_every_step_count) {
   const at::Tensor y_1 = at::randn({2, 1, 1, 1, 3}, at::kDouble), k = at::full_like(y_1, 2.5);
   test::FormulaStudent student([&](const auto&, const auto&, const auto&, const auto&) { return k; });
   for (int n : {1, 2, 3, 4, 20}) {
-    const at::Tensor y = inner_flow(student, {y_1, {}}, y_1, student_grid(n, 10));
+    const at::Tensor y = test::roll_out_from(student, y_1, student_grid(n, 10));
     EXPECT_LT((y - (0.001 * y_1 + 0.999 * k)).abs().max().item<double>(), 1e-12) << n;
   }
 }
@@ -27,8 +27,8 @@ TEST(InnerFlow, instantaneous_velocities_are_asked_for_at_r_equals_s) {
     return y;
   });
 
-  inner_flow(student, {y_1, {}}, y_1, student_grid(2, 10), InnerVelocity::kInstantaneous);
-  inner_flow(student, {y_1, {}}, y_1, student_grid(2, 10), InnerVelocity::kAverage);
+  test::roll_out_from(student, y_1, student_grid(2, 10), InnerVelocity::kInstantaneous);
+  test::roll_out_from(student, y_1, student_grid(2, 10), InnerVelocity::kAverage);
 
   EXPECT_EQ(gaps[0], 0);
   EXPECT_EQ(gaps[1], 0);
@@ -42,7 +42,7 @@ TEST(TmdGenerator, calls_the_backbone_once_and_the_head_n_times) {
   const at::Tensor x = at::randn({1, 1, 1, 1, 2}, at::kDouble);
   TmdGenerator generator(student, student_grid(4, 10));
 
-  generator.outer_velocity(x, at::full({1}, 0.999, at::kDouble), {}, x);
+  generator.outer_velocity(x, at::full({1}, 0.999, at::kDouble), at::zeros({1}, at::kDouble), {}, x);
 
   EXPECT_EQ(student.backbone_calls, 1);
   EXPECT_EQ(student.head_calls, 4);
@@ -56,7 +56,7 @@ TEST(VelocityGenerator, is_the_network_itself) {
   VelocityGenerator generator(network);
   const at::Tensor x = at::ones({2, 1, 1, 1, 1}, at::kDouble);
 
-  const at::Tensor y = generator.outer_velocity(x, at::tensor({0.25, 0.5}, at::kDouble), {}, {});
+  const at::Tensor y = generator.outer_velocity(x, at::tensor({0.25, 0.5}, at::kDouble), {}, {}, {});
 
   EXPECT_EQ(y[0].item<double>(), 0.25);
   EXPECT_EQ(y[1].item<double>(), 0.5);

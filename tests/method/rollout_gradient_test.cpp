@@ -31,7 +31,7 @@ TEST(Rollout, gradient_of_a_backbone_weight_equals_finite_differences) {
   const at::Tensor text = test::hashed_tensor(102, {1, 3, 6}),
                    weights = test::hashed_tensor(103, {1, 2, 1, 2, 4});
   const auto value = [&] {
-    return (generator.outer_velocity(x, at::full({1}, 0.908, at::kDouble), text, y_1) * weights).sum();
+    return (generator.outer_velocity(x, at::full({1}, 0.908, at::kDouble), {}, text, y_1) * weights).sum();
   };
 
   value().backward();

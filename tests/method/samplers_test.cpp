@@ -49,6 +49,47 @@ TEST_F(ScalarReference, guidance_of_two_equal_predictions_changes_nothing) {
   EXPECT_NEAR(plain.item<double>(), guided.item<double>(), 1e-12);
 }
 
+// Velocity c(text) + 100 (block + 1) where a block is left out.
+class BlockVelocity : public test::FormulaVelocity {
+ public:
+  BlockVelocity()
+      : FormulaVelocity([](const auto& x, const auto&, const auto& text) {
+          return at::zeros_like(x) + text.view({-1, 1, 1, 1, 1});
+        }) {}
+  at::Tensor velocity_without(int64_t block, const at::Tensor& x, const at::Tensor& t,
+                              const at::Tensor& text) override {
+    return velocity(x, t, text) + 100.0 * static_cast<double>(block + 1);
+  }
+};
+
+TEST(Samplers, the_negative_pass_alone_leaves_a_block_out) {
+  BlockVelocity network;
+  const at::Tensor x = at::zeros({1, 1, 1, 1, 1}, at::kDouble);
+  const at::Tensor text = at::full({1, 1, 1}, 3.0, at::kDouble), negative = at::ones({1, 1, 1}, at::kDouble);
+  const std::vector<double> sigmas = {0.5, 0};
+  const auto velocity = [&](const GuidanceOptions& options) {
+    return -2 * sample_euler(network, x, text, negative, sigmas, options).item<double>();
+  };
+  EXPECT_NEAR(velocity({.cfg = 5}), 1 + 5 * (3 - 1), 1e-12);
+  EXPECT_NEAR(velocity({.cfg = 5, .skip_block = 0}), 101 + 5 * (3 - 101), 1e-12);
+  EXPECT_NEAR(velocity({.cfg = 5, .skip_block = 10}), 1101 + 5 * (3 - 1101), 1e-12);
+  EXPECT_NEAR(velocity({.cfg = 1, .skip_block = 10}), 3, 1e-12) << "no negative pass";
+  EXPECT_NEAR(
+      -2 * sample_unipc(network, x, text, negative, sigmas, {.cfg = 5, .skip_block = 10}).item<double>(),
+      1101 + 5 * (3 - 1101), 1e-9);
+}
+
+TEST_F(ScalarReference, a_network_without_blocks_has_none_to_leave_out) {
+  const at::Tensor text = at::zeros({1, 1, 1}, at::kDouble);
+  try {
+    sample_euler(network_, x_, text, text, sigmas_, {.cfg = 5, .skip_block = 0});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kConfig);
+    EXPECT_NE(std::string(error.what()).find("this network has none"), std::string::npos) << error.what();
+  }
+}
+
 // A teacher that is right about a single point ends there whatever the solver.
 TEST(Samplers, exact_velocity_of_one_point_ends_at_the_point) {
   test::FormulaVelocity network([](const auto& x, const auto& t, const auto&) { return (x - 3.0) / t; });
@@ -67,7 +108,7 @@ TEST(Samplers, velocity_generator_steps_as_dmd2v) {
   std::vector<at::Tensor> states;
 
   sample_student_steps(
-      generator, x, {}, {0, 0.908, 0.999}, [](int) { return at::Tensor(); },
+      generator, x, {}, {0, 0.908, 0.999}, OuterStep::kDeterministic, [](int) { return at::Tensor(); }, {},
       [&](int, const at::Tensor& state) { states.push_back(state); });
 
   const at::Tensor g = x - 0.999 * (0.5 * x + 0.999);

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include <ATen/ATen.h>
 
+#include "method/inner_flow.h"
 #include "method/networks.h"
 
 // Networks that are formulas, for tests of the method.
@@ -34,6 +36,15 @@ class FormulaStudent : public method::StudentNetwork {
  private:
   Head head_;
 };
+
+/// The inner flow of a head that does not look at outer state and time, from noise `y_1`.
+inline at::Tensor roll_out_from(method::StudentNetwork& student, const at::Tensor& y_1,
+                                const std::vector<double>& grid,
+                                method::InnerVelocity velocity = method::InnerVelocity::kAverage) {
+  const method::StudentNetwork::MainFeature m{y_1, {}};
+  const at::Tensor t = at::ones({y_1.size(0)}, at::kDouble);
+  return method::roll_out({student, {}, m, y_1, t, y_1}, grid, velocity);
+}
 
 /// Velocity network that is a function of (x, t, text).
 class FormulaVelocity : public method::VelocityNetwork {

@@ -32,14 +32,13 @@ struct Inputs {
 }  // namespace
 
 TEST(DifferenceSteps, ends_of_the_range_allow_one_side_or_none) {
-  Stage1Options options;
   //                               inside  s = r   s - delta <= r   near 0.999   0.994 exactly   at 0.999 = r
   const at::Tensor s = times({0.4, 0.5, 0.9105, 0.9971, 0.994, 0.999});
   const at::Tensor r = times({0.0, 0.5, 0.908, 0.908, 0.908, 0.999});
 
-  const DifferenceSteps steps = difference_steps(s, r, options);
+  const DifferenceSteps steps = difference_steps(s, r, {});
   // A fine inner grid (N about 20) has a point at 0.994: between it and 0.999 neither side may be used.
-  const DifferenceSteps none = difference_steps(times({0.9985}), times({0.994}), options);
+  const DifferenceSteps none = difference_steps(times({0.9985}), times({0.994}), {});
 
   EXPECT_EQ(none.plus.item<double>() + none.minus.item<double>(), 0);
   EXPECT_TRUE((steps.plus > 0).equal(at::tensor({1, 1, 1, 0, 1, 0}, at::kLong).to(at::kBool)));

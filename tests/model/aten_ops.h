@@ -1,36 +1,13 @@
 #pragma once
 
-#include <ATen/ATen.h>
-
-#include "model/wan_ops.h"
+#include "model/plain_ops.h"
 
 namespace tmd::test {
 
-// The operations of a Wan block as chains of ATen's: what the fused ones (model/fused_ops.h) are held
-// against. Arguments and results as there; results are wide where no type is given.
-
-using model::wide;
-
-inline at::Tensor add_gated(const at::Tensor& x, const at::Tensor& y, const at::Tensor& gate) {
-  return at::addcmul(wide(x), wide(y), gate).to(x.scalar_type());
-}
-
-inline at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& rotations) {
-  const int64_t batch = x.size(0), tokens = x.size(1), heads = x.size(2), head_dim = x.size(3);
-  const at::Tensor pairs = at::view_as_complex(wide(x).reshape({batch, tokens, heads, head_dim / 2, 2}));
-  return at::view_as_real(pairs * rotations.view({1, tokens, 1, head_dim / 2})).reshape(x.sizes());
-}
-
-inline at::Tensor modulated_norm(const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                                 double epsilon) {
-  return at::addcmul(shift, at::layer_norm(wide(x), {x.size(-1)}, {}, {}, epsilon), 1 + scale);
-}
-
-inline at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon,
-                           at::ScalarType type) {
-  const at::Tensor full = wide(x);
-  const at::Tensor normed = full * at::rsqrt(full.square().mean(-1, /*keepdim=*/true) + epsilon);
-  return normed.to(type) * weight.to(type);
-}
+// What the fused operations are held against.
+using model::plain::add_gated;
+using model::plain::apply_rope;
+using model::plain::modulated_norm;
+using model::plain::rms_norm;
 
 }  // namespace tmd::test

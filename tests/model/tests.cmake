@@ -1,5 +1,6 @@
 tmd_mpi_test(model/mesh_parity_mpi_test DEPENDS model RANKS 1 2 3 4 8)
 tmd_mpi_test(model/weights_file_mpi_test DEPENDS model)
+tmd_mpi_test(model/discriminator_mpi_test DEPENDS model)
 tmd_test(model/discriminator_test DEPENDS model)
 tmd_test(model/fused_ops_test DEPENDS model)
 tmd_test(model/taew_test DEPENDS model)

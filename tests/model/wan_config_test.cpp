@@ -45,6 +45,15 @@ TEST(DiscriminatorConfig, published_sizes_have_the_papers_count) {
   EXPECT_NEAR(static_cast<double>(sharding::count_elements(discriminator_units(small))) / 1e6, 67.87, 0.005);
 }
 
+TEST(DiscriminatorConfig, other_kinds_have_the_documented_sizes) {
+  const auto count = [](DiscriminatorKind kind) {
+    return sharding::count_elements(discriminator_units({.kind = kind, .channels = 384}));
+  };
+  // Each branch: convolutions, norms, perceptron; embedding, layers, norm, pool, perceptron.
+  EXPECT_EQ(count(DiscriminatorKind::kConv1d2d), 3 * (17'108'992 + 8'192 + 1'050'625));
+  EXPECT_EQ(count(DiscriminatorKind::kAttention), 3 * (197'120 + 3 * 3'152'384 + 1'024 + 788'480 + 526'337));
+}
+
 TEST(DiscriminatorConfig, groups_divide_the_channels) {
   const auto groups = [](int64_t channels) { return DiscriminatorConfig{.channels = channels}.groups(); };
   EXPECT_EQ(groups(2), 1);

@@ -253,6 +253,30 @@ TEST_F(TinyWan, feature_maps_are_unpatchified_tokens_and_may_end_the_pass) {
   EXPECT_NEAR(output.features[0].flatten()[0].item<double>(), -0.182320751, 1e-8);
 }
 
+// Skip-layer guidance: the network that has only the other blocks, put together by hand.
+TEST_F(TinyWan, a_block_that_is_left_out_is_passed_by) {
+  const TokenGrid grid = token_grid(x_);
+  const at::Tensor whole = dit_.forward(x_, time(), text_, {}).velocity;
+  for (const int64_t skipped : {0, 1}) {
+    WanStream stream = dit_.embed(x_, time(), text_, false);
+    stream.tokens = dit_.block(1 - skipped, stream, grid, false);
+    const at::Tensor expected = dit_.head(stream, grid, false);
+
+    const at::Tensor output =
+        dit_.forward(x_, time(), text_,
+                     {.weight_gradients = false, .feature_blocks = {}, .skip_block = skipped})
+            .velocity;
+
+    EXPECT_TRUE(at::equal(output, expected)) << "without block " << skipped;
+    EXPECT_GT((output - whole).norm().item<double>() / whole.norm().item<double>(), 0.05);
+  }
+  for (const int64_t absent : {-1, 2}) {
+    EXPECT_THROW(dit_.forward(x_, time(), text_,
+                              {.weight_gradients = false, .feature_blocks = {}, .skip_block = absent}),
+                 Error);
+  }
+}
+
 TEST_F(TinyWan, padded_text_rows_are_keys_like_others) {
   const at::Tensor short_text = text_.narrow(1, 0, 5);
 

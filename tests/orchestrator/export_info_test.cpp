@@ -15,7 +15,8 @@ ExportInfo example() {
                  .outer_steps = 4,
                  .inner_steps = 3,
                  .outer_shift = 5,
-                 .inner_shift = 7};
+                 .inner_shift = 7,
+                 .form = {}};
   info.student.wan.layers = 6;
   info.student.head_blocks = 2;
   info.student.fusion = model::Fusion::kConcat;
@@ -79,7 +80,8 @@ TEST(ExportInfo, a_teacher_comes_back_with_its_sampler) {
                   .shift = 8,
                   .cfg = 6,
                   .grid = method::SigmaGrid::kDiffusers,
-                  .model_time = method::ModelTime::kExact};
+                  .model_time = method::ModelTime::kExact,
+                  .skip_block = 5};
   const ExportInfo read = again(to_metadata(info)).value();
   EXPECT_TRUE(read.is_teacher);
   EXPECT_EQ(read.sampler.solver, info.sampler.solver);
@@ -88,6 +90,11 @@ TEST(ExportInfo, a_teacher_comes_back_with_its_sampler) {
   EXPECT_EQ(read.sampler.cfg, 6);
   EXPECT_EQ(read.sampler.grid, info.sampler.grid);
   EXPECT_EQ(read.sampler.model_time, info.sampler.model_time);
+  EXPECT_EQ(read.sampler.skip_block, 5);
+  info.sampler.skip_block = -1;
+  const SafetensorsMetadata plain = to_metadata(info);
+  EXPECT_EQ(plain.at("tmd.sampler").find("skip_block"), std::string::npos) << "as earlier versions wrote it";
+  EXPECT_EQ(again(plain)->sampler.skip_block, -1);
 }
 
 TEST(ExportInfo, a_teachers_sampler_keeps_within_the_bounds_of_the_options) {
@@ -107,6 +114,8 @@ TEST(ExportInfo, a_teachers_sampler_keeps_within_the_bounds_of_the_options) {
   refuse("steps", int64_t{1} << 32);
   refuse("shift", 0);
   refuse("guidance_scale", -1);
+  refuse("skip_block", 6);
+  refuse("skip_block", -2);
   // The options have the same bounds.
   configs::Config config;
   const auto table = configs::declare_options(config);

@@ -57,4 +57,20 @@ TEST(CopyParameters, takes_equal_names_and_reports_what_is_missing) {
   EXPECT_TRUE(target.full_parameter("w").equal(source.full_parameter("w")));
 }
 
+TEST(BlendParameters, moves_the_units_that_are_taken_and_no_other) {
+  test::SingleMesh one;
+  const ParamSpec a{"a.w", {4}, Initialiser::normal(1)}, b{"b.w", {3}, Initialiser::normal(1)};
+  ShardedNetwork source("source", {{"a", {a}}, {"b", {b}}}, one.mesh, at::kDouble, true, one.buffers);
+  ShardedNetwork target("target", {{"b", {b}}, {"a", {a}}}, one.mesh, at::kDouble, true, one.buffers);
+  initialise(source, 1);
+  initialise(target, 2);
+  const at::Tensor was = target.full_parameter("a.w").clone(), kept = target.full_parameter("b.w").clone();
+
+  blend_parameters(source, target, 0.25, [](const std::string& unit) { return unit == "a"; });
+
+  const at::Tensor expected = 0.75 * was + 0.25 * source.full_parameter("a.w");
+  EXPECT_LT((target.full_parameter("a.w") - expected).abs().max().item<double>(), 1e-15);
+  EXPECT_TRUE(target.full_parameter("b.w").equal(kept));
+}
+
 }  // namespace tmd::sharding

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "checkpoint/store.h"
+#include "evaluation/metric.h"
+
+namespace tmd::orchestrator {
+
+/// Which checkpoint of a run is the best one by a metric (evaluation::badness). The link `BEST` beside the
+/// checkpoints leads to it, and `score.json` in every judged checkpoint says what it has scored
+/// (checkpoint/FORMAT.md), so that a later start finds both. One rank only; thread: any.
+class BestCheckpoint {
+ public:
+  /// Keeps a reference to `store`. Nothing is read yet.
+  BestCheckpoint(const checkpoint::Store& store, evaluation::Metric metric);
+
+  /// Takes up what an earlier start has left. A link that leads nowhere counts as none; so does a score by
+  /// another metric or direction, whose checkpoint stays the best one until another is judged.
+  void resume();
+
+  /// What the state after `step` iterations scores, before its checkpoint is complete. Values that are not
+  /// finite are never the best.
+  void scored(int64_t step, double value);
+
+  /// The checkpoint of `step` is complete: writes its score, if it has one, and leads the link to it when it
+  /// is better than the best one so far; the later of two equal ones is. Throws kIo, and knows the best one
+  /// still.
+  void saved(int64_t step);
+
+  /// The best one so far.
+  std::optional<int64_t> step() const;
+
+ private:
+  bool is_better(double value) const;
+  void lead_link_to(int64_t step) const;
+
+  const checkpoint::Store& store_;
+  const evaluation::Metric metric_;
+  mutable std::mutex mutex_;
+  std::map<int64_t, double> waiting_;  // scores of checkpoints that are not complete
+  std::optional<int64_t> step_;
+  std::optional<double> value_;  // of step_
+};
+
+}  // namespace tmd::orchestrator

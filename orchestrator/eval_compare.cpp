@@ -1,0 +1,193 @@
+#include "orchestrator/eval_compare.h"
+
+#include <cmath>
+#include <fmt/format.h>
+#include <limits>
+
+#include "base/error.h"
+#include "base/input_file.h"
+#include "base/printable.h"
+#include "base/strict_json.h"
+#include "orchestrator/eval_report.h"
+#include "orchestrator/evaluate.h"
+
+namespace tmd::orchestrator {
+namespace {
+
+using evaluation::Better;
+using nlohmann::json;
+
+constexpr uint64_t kLargestFile = uint64_t{1} << 28;
+constexpr int64_t kLeastValues = 8;  // a resampled mean of fewer takes too few different values
+
+struct File {
+  std::filesystem::path path;
+  json report;
+};
+
+File read_evaluation(const std::filesystem::path& path) {
+  File file{path, read_strict_json(input_file(path), kLargestFile)};
+  const json& report = file.report;
+  check(report.is_object() && report.value("format", json()) == json(kEvaluationFormat), ErrorKind::kData,
+        fmt::format("{} is no result of tmd eval", path.string()), "tmd eval --json FILE writes one");
+  check(report.value("version", json()) == json(kEvaluationVersion), ErrorKind::kData,
+        fmt::format("{} is of version {}, this program reads {}", path.string(),
+                    printable(report.value("version", json()).dump()), kEvaluationVersion),
+        "evaluate again with this program");
+  return file;
+}
+
+// The hashes of the prompts of all rows, in their order.
+std::vector<std::string> prompts_of(const json& report) {
+  std::vector<std::string> hashes;
+  for (const json& place : report.at("prompt_of_sample"))
+    hashes.push_back(report.at("prompts").at(place.get<size_t>()).at("hash"));
+  return hashes;
+}
+
+void check_comparable(const File& a, const File& b) {
+  const auto require_same = [&](const char* key, const std::string& what, const std::string& hint) {
+    const json &left = a.report.at(key), &right = b.report.at(key);
+    check(left == right, ErrorKind::kData,
+          fmt::format("{} and {} cannot be compared: {} {} and {}", a.path.string(), b.path.string(), what,
+                      printable(left.dump()), printable(right.dump())),
+          hint);
+  };
+  const std::string again = "evaluate both with the same --samples and --seed, on the same data";
+  require_same("judge", "they come from different judges,", "evaluate runs on the same kind of data");
+  require_same("samples", "they measured different numbers of samples,", again);
+  require_same("seed", "their noise has different seeds,", again);
+  check(prompts_of(a.report) == prompts_of(b.report), ErrorKind::kData,
+        fmt::format("{} and {} cannot be compared: their samples have different prompts", a.path.string(),
+                    b.path.string()),
+        again);
+  require_same("reference", "they were held against different real data,", again);
+}
+
+// Pairs in which both values are there.
+struct Pairs {
+  std::vector<double> a, b;
+};
+
+Pairs pairs_of(const json& row_a, const json& row_b, const std::string& key) {
+  const std::vector<double> a = values_of(row_a, key), b = values_of(row_b, key);
+  Pairs pairs;
+  if (a.size() != b.size()) return pairs;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::isnan(a[i]) || std::isnan(b[i])) continue;
+    pairs.a.push_back(a[i]);
+    pairs.b.push_back(b[i]);
+  }
+  return pairs;
+}
+
+std::string verdict_of(Better better, const Pairs& pairs, const evaluation::Interval& difference,
+                       uint64_t seed) {
+  if (better == Better::kNeither) return difference.excludes_zero() ? "differs" : "no difference";
+  const evaluation::Interval worse = evaluation::bootstrap_paired_statistic(
+      pairs.a, pairs.b,
+      [&](double a, double b) { return evaluation::badness(better, b) - evaluation::badness(better, a); },
+      {.seed = seed});
+  if (!worse.excludes_zero()) return "no difference";
+  return worse.low > 0 ? "worse" : "better";
+}
+
+const json* row_named(const json& report, const std::string& name) {
+  for (const json& row : report.at("rows")) {
+    if (row.at("name") == name) return &row;
+  }
+  return nullptr;
+}
+
+const json* student_of(const json& report) {
+  for (const json& row : report.at("rows")) {
+    if (row.at("method").at("network") == "student") return &row;
+  }
+  return nullptr;
+}
+
+std::string describe(const char* letter, const File& file) {
+  const json& run = file.report.at("run");
+  return fmt::format("{} = {} (step {}{})\n", letter, file.path.string(), run.at("step").get<int64_t>(),
+                     run.at("average").get<bool>() ? ", averaged weights" : "");
+}
+
+std::string compare_reports(const File& a, const File& b) {
+  check_comparable(a, b);
+  std::string text = describe("A", a) + describe("B", b);
+  text += fmt::format("{}, {} samples, seed {}; intervals hold 95 % of paired bootstrap differences\n",
+                      printable(a.report.at("judge").get<std::string>()),
+                      a.report.at("samples").get<int64_t>(), a.report.at("seed").get<uint64_t>());
+  bool any = false;
+  for (const json& row : a.report.at("rows")) {
+    const json* other = row_named(b.report, row.at("name"));
+    if (!other && &row == student_of(a.report)) other = student_of(b.report);
+    if (!other) continue;
+    any = true;
+    const auto name = row.at("name").get<std::string>(), theirs = other->at("name").get<std::string>();
+    text += "\n" + printable(name) + (name == theirs ? "" : " (A) and " + printable(theirs) + " (B)") + "\n";
+    text += changes_table(
+        "A", "B", changes_json(compare_rows(a.report.at("metrics"), row, *other, a.report.at("seed"))));
+  }
+  check(any, ErrorKind::kData,
+        fmt::format("{} and {} have no row in common", a.path.string(), b.path.string()),
+        "evaluate both with the same --sampler.steps");
+  return text;
+}
+
+}  // namespace
+
+std::vector<double> values_of(const json& row, const std::string& key) {
+  const json& all = row.at("values");
+  std::vector<double> values;
+  if (!all.contains(key)) return values;
+  for (const json& value : all.at(key))
+    values.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+  return values;
+}
+
+std::optional<evaluation::Interval> interval_of(const std::vector<double>& values, uint64_t seed) {
+  std::vector<double> present;
+  std::ranges::copy_if(values, std::back_inserter(present), [](double value) { return !std::isnan(value); });
+  if (static_cast<int64_t>(present.size()) < kLeastValues) return std::nullopt;
+  return evaluation::bootstrap_mean(present, {.seed = seed});
+}
+
+std::vector<MetricChange> compare_rows(const json& metrics, const json& row_a, const json& row_b,
+                                       uint64_t seed) {
+  std::vector<MetricChange> changes;
+  for (const json& metric : metrics) {
+    MetricChange change{.key = metric.at("key"), .difference = {}, .verdict = "no interval"};
+    const auto direction = metric.at("better").get<std::string>();
+    const auto better = evaluation::better_named(direction);
+    check(better.has_value(), ErrorKind::kData,
+          fmt::format("metric {} is better when \"{}\", which nobody knows", printable(change.key),
+                      printable(direction)));
+    change.better = *better;
+    const json a = row_a.at("metrics").value(change.key, json()),
+               b = row_b.at("metrics").value(change.key, json());
+    if (a.is_null() || b.is_null()) continue;
+    change.a = a.get<double>();
+    change.b = b.get<double>();
+    const Pairs pairs = pairs_of(row_a, row_b, change.key);
+    if (static_cast<int64_t>(pairs.a.size()) >= kLeastValues) {
+      change.difference = evaluation::bootstrap_paired_difference(pairs.b, pairs.a, {.seed = seed});
+      change.verdict = verdict_of(change.better, pairs, *change.difference, seed);
+    }
+    changes.push_back(std::move(change));
+  }
+  return changes;
+}
+
+std::string compare_evaluations(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const File first = read_evaluation(a), second = read_evaluation(b);
+  try {
+    return compare_reports(first, second);
+  } catch (const json::exception& e) {
+    throw Error(ErrorKind::kData,
+                fmt::format("{} or {} is garbled: {}", a.string(), b.string(), printable(e.what())),
+                "evaluate again, or restore the file");
+  }
+}
+
+}  // namespace tmd::orchestrator
