@@ -16,7 +16,10 @@ double effective_nfe(const configs::Config& config, const Contender& contender) 
   const double steps = static_cast<double>(contender.steps);
   if (contender.is_teacher) {
     const bool guided = config.sampler.cfg != 1 && config.model.kind == model::ModelKind::kWan;
-    return guided ? 2 * steps : steps;
+    if (!guided) return steps;
+    const double skipped =
+        config.sampler.skip_block >= 0 ? 1.0 / static_cast<double>(config.model.wan.layers) : 0;
+    return steps * (2 - skipped);
   }
   const workers::MethodOptions& method = config.stages.method;
   if (!workers::is_decoupled(method.name)) return steps;
