@@ -1,6 +1,7 @@
 #include "method/stage1.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "method/flow.h"
 

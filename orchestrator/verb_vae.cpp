@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "base/error.h"
 #include "base/input_file.h"

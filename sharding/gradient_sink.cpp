@@ -1,6 +1,7 @@
 #include "sharding/gradient_sink.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "base/error.h"
 #include "sharding/sharded_network.h"

@@ -1,6 +1,7 @@
 #include "case_runner.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "base/safetensors.h"

@@ -2,6 +2,7 @@
 // finite differences: their error falls with the square of the step until rounding.
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "../model/integer_hash.h"

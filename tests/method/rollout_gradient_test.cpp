@@ -2,6 +2,7 @@
 // = 2.
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "../model/integer_hash.h"
