@@ -36,6 +36,7 @@ enum class Purpose : uint32_t {
   kOuterRenewal = 22,       ///< new noise of a sampler's outer steps
   kSimulationInner = 23,    ///< y_1 of the outer steps that training simulates
   kSimulationRenewal = 24,  ///< their new noise
+  kPairNoise = 25,          ///< noise of `tmd data synth`
 };
 
 /// Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): number i of a stream is a pure function

@@ -133,6 +133,15 @@ void check_flow_head(const Config& c) {
                       stage1.derivative == method::Derivative::kExact),
          "stage1.interval and stage1.derivative are of MeanFlow: plain transition matching has r = s",
          "leave them out, or stage1.objective = tm_mf");
+  refuse(is_plain && stage1.tangent != method::Tangent::kGuided,
+         "stage1.tangent is the direction of a derivative, which plain transition matching has not",
+         "leave it out, or stage1.objective = tm_mf");
+  refuse(!has_head && c.student.fusion != model::Fusion::kGated,
+         "method.fusion is of the flow head, which dmd2v and meanflow lack", "leave it out");
+  refuse(m.name == MethodName::kTmd && c.model.kind == model::ModelKind::kMlp && c.stages.stage2.ida > 0,
+         "stage2.ida: in a perceptron, layers of the student's flow head mean other things than the fake "
+         "score's",
+         "stage2.ida = 0, or method.name = dmd2v");
 }
 
 void check_sampling(const Config& c) {
@@ -155,7 +164,8 @@ void check_sampling(const Config& c) {
          "set one of the two otherwise");
 }
 
-void check_discriminator(const method::Stage2Options& stage2) {
+void check_discriminator(const Config& c) {
+  const method::Stage2Options& stage2 = c.stages.stage2.equation;
   const bool is_absent = stage2.gan_weight == 0;
   refuse(is_absent && stage2.r1_weight > 0,
          "stage2.r1_weight needs a discriminator, and stage2.gan_weight is 0",
@@ -164,18 +174,16 @@ void check_discriminator(const method::Stage2Options& stage2) {
                        stage2.real_noise != method::RealNoise::kSame),
          "stage2.features and stage2.real_noise are of the discriminator, and stage2.gan_weight is 0",
          "set one of the two otherwise");
+  refuse(is_absent && c.discriminator.kind != model::DiscriminatorKind::kConv3d,
+         "method.discriminator says what there is none of: stage2.gan_weight is 0",
+         "set one of the two otherwise");
 }
 
 // What cannot go together, with the reason.
 void check_combinations(const Config& c) {
   check_flow_head(c);
   check_sampling(c);
-  check_discriminator(c.stages.stage2.equation);
-  const bool cuts_samples = c.mesh.sequence > 1 || c.mesh.tensor > 1;
-  refuse(c.stages.stage1.equation.derivative == method::Derivative::kExact && cuts_samples,
-         "stage1.derivative = exact differentiates in forward mode, which the exchange of tokens and heads "
-         "(mesh.sequence, mesh.tensor) does not know",
-         "stage1.derivative = difference, or mesh.sequence = mesh.tensor = 1");
+  check_discriminator(c);
 }
 
 }  // namespace
@@ -222,6 +230,14 @@ void check_skip_block(const SamplerOptions& sampler, const model::ModelOptions& 
         fmt::format("sampler.skip_block = {} is left out of the negative pass, and sampler.cfg = 1 has none",
                     sampler.skip_block),
         "set one of the two otherwise");
+}
+
+void check_mesh(const Config& c, const sharding::MeshShape& mesh) {
+  const bool cuts_samples = mesh.sequence > 1 || mesh.tensor > 1;
+  refuse(c.stages.stage1.equation.derivative == method::Derivative::kExact && cuts_samples,
+         "stage1.derivative = exact differentiates in forward mode, which the exchange of tokens and heads "
+         "(mesh.sequence, mesh.tensor) does not know",
+         "stage1.derivative = difference, or mesh.sequence = mesh.tensor = 1");
 }
 
 workers::NetworkPlan network_plan(const Config& c) {

@@ -53,7 +53,7 @@ struct SamplerOptions {
   method::SigmaGrid grid = method::SigmaGrid::kWan;
   method::ModelTime model_time = method::ModelTime::kInteger;
   int64_t skip_block = -1;  ///< block that the negative pass leaves out, from 0; -1 = none
-  int64_t batch = 16;  ///< samples per rank that are computed at once, students too
+  int64_t batch = 16;       ///< samples per rank that are computed at once, students too
 };
 
 /// `[preview]`
@@ -64,9 +64,10 @@ struct PreviewOptions {
 
 /// `[judge]`: what is looked at now and then while a run trains.
 struct JudgeOptions {
-  int64_t every = 0;                ///< iterations between looks at the weights; 0 = off
-  int64_t samples = 64;             ///< of the student, to measure a checkpoint with
-  std::string metric = "distance";  ///< number of the evaluator that says which is best; none or empty = no sampling
+  int64_t every = 0;     ///< iterations between looks at the weights; 0 = off
+  int64_t samples = 64;  ///< of the student, to measure a checkpoint with
+  std::string metric =
+      "distance";  ///< number of the evaluator that says which is best; none or empty = no sampling
   bool keep_best = true;
 };
 
@@ -120,6 +121,9 @@ std::unique_ptr<OptionTable> declare_options(Config& config);
 /// What the options imply together: grids (method::student_grid), discriminator channels, head blocks,
 /// feature blocks. Throws kConfig for values that contradict each other, and as Config::stage_list.
 void complete(Config& config);
+
+/// Throws kConfig when the options do not go with the mesh that the run has.
+void check_mesh(const Config& config, const sharding::MeshShape& mesh);
 
 /// Networks of a completed configuration; copies what it takes.
 workers::NetworkPlan network_plan(const Config& config);

@@ -92,6 +92,8 @@ Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Opt
                                  : at::Tensor()};
 }
 
+namespace {
+
 // The noise of `steps` outer steps of a simulation, behind each other in one stream.
 std::vector<at::Tensor> normal_of_steps(const DrawKey& key, Purpose purpose, int64_t steps,
                                         const at::Tensor& x) {
@@ -102,6 +104,8 @@ std::vector<at::Tensor> normal_of_steps(const DrawKey& key, Purpose purpose, int
   for (int64_t k = 0; k < steps; ++k) of_steps.push_back(all.select(1, k).contiguous());
   return of_steps;
 }
+
+}  // namespace
 
 Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Options& options,
                         const DropoutShape& dropout) {

@@ -56,8 +56,8 @@ struct DropoutShape {
   int64_t hidden = 0;  ///< width of each mask
   double dropout = 0;  ///< probability of 0
 };
-/// The same; what an option of `options` does not need is undefined or empty; dropout.heads masks each in
-/// keep_fake and keep_real,
+/// The same; what an option of `options` does not need is undefined or empty. There are dropout.heads masks
+/// each in keep_fake and keep_real,
 Stage2Draws draw_stage2(const DrawKey& key, const at::Tensor& x, const Stage2Options& options,
                         const DropoutShape& dropout);
 

@@ -30,7 +30,8 @@ Alarm::Alarm(const configs::AlarmOptions& options) : patience_(options.patience)
 }
 
 bool Alarm::passes(const Limit& limit, double measured) const {
-  return limit.is_least ? !(measured >= limit.value) : !(measured <= limit.value);
+  // Samples that are no numbers have diverged; they have not collapsed.
+  return limit.is_least ? measured < limit.value : !(measured <= limit.value);
 }
 
 std::optional<AlarmReport> Alarm::after(int64_t iteration, const workers::IterationReport& report) {

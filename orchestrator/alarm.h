@@ -24,7 +24,8 @@ class Alarm {
   explicit Alarm(const configs::AlarmOptions& options);
 
   /// Counts a student iteration (others do not count) and says which limit it has passed for the
-  /// `patience`-th time in a row, if any. What is not finite passes every limit; what a report lacks, none.
+  /// `patience`-th time in a row, if any. What is no number has diverged: it passes max_rms and no
+  /// other limit. What a report lacks passes none.
   std::optional<AlarmReport> after(int64_t iteration, const workers::IterationReport& report);
 
   /// Whether the next student iteration could be the last one.

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/folder.h"
 #include "base/publish.h"
+#include "checkpoint/writer.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -21,24 +22,41 @@ constexpr const char* kScore = "score.json";
 
 }  // namespace
 
+std::optional<int64_t> linked_checkpoint(const checkpoint::Store& store) {
+  std::error_code none;
+  const fs::path target = fs::read_symlink(store.root() / kLink, none);
+  if (none) return {};
+  for (const int64_t step : store.steps()) {
+    if (store.folder(step).filename() == target.filename()) return step;
+  }
+  return {};
+}
+
 BestCheckpoint::BestCheckpoint(const checkpoint::Store& store, evaluation::Metric metric)
     : store_(store), metric_(std::move(metric)) {}
 
-void BestCheckpoint::resume() {
+void BestCheckpoint::resume(int64_t newest) {
   const std::scoped_lock lock(mutex_);
   step_.reset();
   value_.reset();
-  std::error_code none;
-  const fs::path target = fs::read_symlink(store_.root() / kLink, none);
-  if (none) return;
   for (const int64_t step : store_.steps()) {
-    if (store_.folder(step).filename() == target.filename()) step_ = step;
+    if (step > newest) break;  // damaged
+    const std::optional<double> value = stored_score(step);
+    if (!value || !is_better(*value)) continue;
+    step_ = step;
+    value_ = value;
   }
-  if (!step_) return;
-  std::ifstream file(store_.folder(*step_) / kScore);
+  const std::optional<int64_t> linked = linked_checkpoint(store_);
+  if (step_ && step_ != linked) lead_link_to(*step_);
+  if (!step_ && linked && *linked <= newest) step_ = linked;
+}
+
+std::optional<double> BestCheckpoint::stored_score(int64_t step) const {
+  std::ifstream file(store_.folder(step) / kScore);
   const json score = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (!score.is_object() || !score.contains("value") || !score["value"].is_number()) return;
-  if (score.value("metric", "") == metric_.key) value_ = score["value"].get<double>();
+  if (!score.is_object() || !score.contains("metric") || !score.contains("value")) return {};
+  if (score["metric"] != metric_.key || !score["value"].is_number()) return {};
+  return score["value"].get<double>();
 }
 
 void BestCheckpoint::scored(int64_t step, double value) {
@@ -52,14 +70,20 @@ bool BestCheckpoint::is_better(double value) const {
          evaluation::badness(metric_.better, value) <= evaluation::badness(metric_.better, *value_);
 }
 
+void BestCheckpoint::before_commit(int64_t step) const {
+  const std::scoped_lock lock(mutex_);
+  const auto found = waiting_.find(step);
+  if (found == waiting_.end()) return;
+  const json score = {{"metric", metric_.key}, {"value", found->second}};
+  publish_file(checkpoint::partial_folder(store_.folder(step)) / kScore, score.dump(1) + "\n");
+}
+
 void BestCheckpoint::saved(int64_t step) {
   const std::scoped_lock lock(mutex_);
   const auto found = waiting_.find(step);
   if (found == waiting_.end()) return;
   const double value = found->second;
   waiting_.erase(waiting_.begin(), std::next(found));
-  const json score = {{"metric", metric_.key}, {"value", value}};
-  publish_file(store_.folder(step) / kScore, score.dump(1) + "\n");
   if (!is_better(value)) return;
   step_ = step;
   value_ = value;

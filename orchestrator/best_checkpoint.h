@@ -11,6 +11,9 @@
 
 namespace tmd::orchestrator {
 
+/// The checkpoint that `BEST` leads to; nothing when there is no such link, or it leads nowhere. Throws kIo.
+std::optional<int64_t> linked_checkpoint(const checkpoint::Store& store);
+
 /// Which checkpoint of a run is the best one by a metric (evaluation::badness). The link `BEST` beside the
 /// checkpoints leads to it, and `score.json` in every judged checkpoint says what it has scored
 /// (checkpoint/FORMAT.md), so that a later start finds both. One rank only; thread: any.
@@ -19,17 +22,21 @@ class BestCheckpoint {
   /// Keeps a reference to `store`. Nothing is read yet.
   BestCheckpoint(const checkpoint::Store& store, evaluation::Metric metric);
 
-  /// Takes up what an earlier start has left. A link that leads nowhere counts as none; so does a score by
-  /// another metric or direction, whose checkpoint stays the best one until another is judged.
-  void resume();
+  /// Takes up what earlier starts have left up to step `newest`, which was loaded: the best score by this
+  /// metric, or, where there is none, the link, whose checkpoint stays the best one until another is judged.
+  /// Mends a link that leads elsewhere. Throws kIo when it cannot, and knows the best one still.
+  void resume(int64_t newest);
 
   /// What the state after `step` iterations scores, before its checkpoint is complete. Values that are not
   /// finite are never the best.
   void scored(int64_t step, double value);
 
-  /// The checkpoint of `step` is complete: writes its score, if it has one, and leads the link to it when it
-  /// is better than the best one so far; the later of two equal ones is. Throws kIo, and knows the best one
-  /// still.
+  /// The checkpoint of `step` is about to get its name: puts its score there, if it has one, so that no
+  /// checkpoint is complete without. Throws kIo.
+  void before_commit(int64_t step) const;
+
+  /// The checkpoint of `step` is complete: leads the link to it when it is better than the best one so far;
+  /// the later of two equal ones is. Throws kIo, and knows the best one still.
   void saved(int64_t step);
 
   /// The best one so far.
@@ -37,6 +44,7 @@ class BestCheckpoint {
 
  private:
   bool is_better(double value) const;
+  std::optional<double> stored_score(int64_t step) const;
   void lead_link_to(int64_t step) const;
 
   const checkpoint::Store& store_;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/meta_operators.h"
 #include "orchestrator/job.h"
+#include "orchestrator/judge.h"
 #include "orchestrator/sampling.h"
 
 namespace tmd::orchestrator {
@@ -170,7 +171,9 @@ PhaseNeed DryRun::iterate(Phase phase, int64_t iteration) {
     s.networks->buffers().end_phase();
     for (NetworkRole role : s.trainer->trained_roles(phase)) {
       s.networks->network(role).reduce_over_replicas();
-      s.networks->network(role).publish();  // which the optimizer's step ends with
+    }
+    for (NetworkRole role : s.trainer->changed_roles(phase)) {
+      s.networks->network(role).publish();  // which a change ends with
     }
   });
   const double factor = static_cast<double>(all) / static_cast<double>(planned);
@@ -183,22 +186,33 @@ PhaseNeed DryRun::iterate(Phase phase, int64_t iteration) {
   return need;
 }
 
+bool DryRun::samples() const {
+  const State& s = *state_;
+  return s.config.preview.every >= 0 ||
+         (judges_by_samples(s.config.judge) && s.networks->has(NetworkRole::kStudent));
+}
+
 PhaseNeed DryRun::sample() {
   State& s = *state_;
-  const int64_t rows = s.config.preview.prompts;
+  const int64_t shown = s.config.preview.every >= 0 ? s.config.preview.prompts : 0;
+  const int64_t judged = judges_by_samples(s.config.judge) ? s.config.judge.samples : 0;
   return s.measure([&] {
-    const SampleRequest request{.text = at::empty(with_rows(rows, s.sample.text), at::kFloat),
-                                .negative_text = s.negative_text,
-                                .latent_shape = {s.sample.latent.begin(), s.sample.latent.end()},
-                                .seed = 0,
-                                .first_number = 0,
-                                .batch = s.config.sampler.batch};
+    const auto request = [&](int64_t rows) {
+      return SampleRequest{.text = at::empty(with_rows(rows, s.sample.text), at::kFloat),
+                           .negative_text = s.negative_text,
+                           .latent_shape = {s.sample.latent.begin(), s.sample.latent.end()},
+                           .seed = 0,
+                           .first_number = 0,
+                           .batch = s.config.sampler.batch};
+    };
     configs::SamplerOptions options = s.config.sampler;
     options.steps = std::min(options.steps, kSampleSteps);
-    const at::Tensor teacher =
-        sample_teacher(s.plan, s.networks->network(NetworkRole::kTeacher), options, request);
+    at::Tensor teacher;  // stays beside the student's
+    if (shown > 0)
+      teacher = sample_teacher(s.plan, s.networks->network(NetworkRole::kTeacher), options, request(shown));
     if (!s.networks->has(NetworkRole::kStudent)) return;
-    sample_student(s.plan, s.networks->network(NetworkRole::kStudent), s.config.stages.method, request);
+    sample_student(s.plan, s.networks->network(NetworkRole::kStudent), s.config.stages.method,
+                   request(std::max(shown, judged)));
   });
 }
 

@@ -55,7 +55,9 @@ class DryRun {
   /// An iteration of the present stage that updates what `phase` says, with the draws of iteration
   /// `iteration` of the run.
   PhaseNeed iterate(method::Phase phase, int64_t iteration);
-  /// Samples teacher and, where there is one, student as previews do.
+  /// Whether a run samples in the present stage: for previews, or to judge its student.
+  bool samples() const;
+  /// Samples teacher and, where there is one, student as previews do, and student as a judge does.
   PhaseNeed sample();
   /// What the networks of the present stage take between iterations; a checkpoint is written from them.
   PhaseNeed rest();

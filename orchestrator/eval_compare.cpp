@@ -1,5 +1,6 @@
 #include "orchestrator/eval_compare.h"
 
+#include <array>
 #include <cmath>
 #include <fmt/format.h>
 #include <limits>
@@ -18,6 +19,11 @@ using evaluation::Better;
 using nlohmann::json;
 
 constexpr uint64_t kLargestFile = uint64_t{1} << 28;
+// Held against the first row, that of the teacher with all its steps.
+constexpr std::array kToTeacher = {"teacher_distance", "temporal_energy_to_teacher",
+                                   "motion_energy_to_teacher"};
+constexpr const char* kDiversity = "prompt_diversity_ratio";
+constexpr const char* kDiversityTo = "prompt_diversity_ratio_to";  // "teacher" or "data", beside it
 constexpr int64_t kLeastValues = 8;  // a resampled mean of fewer takes too few different values
 
 struct File {
@@ -112,6 +118,44 @@ std::string describe(const char* letter, const File& file) {
                      run.at("average").get<bool>() ? ", averaged weights" : "");
 }
 
+bool has_number(const json& row, const std::string& key) {
+  return row.at("metrics").value(key, json()).is_number();
+}
+
+// A row of `a` and the one of `b` that it is held against.
+std::string compare_pair(const File& a, const File& b, const json& row_a, const json& row_b) {
+  const json &method_a = row_a.at("method"), &method_b = row_b.at("method");
+  const json &teacher_a = a.report.at("rows").at(0), &teacher_b = b.report.at("rows").at(0);
+  const json to_a = row_a.at("metrics").value(kDiversityTo, json()),
+             to_b = row_b.at("metrics").value(kDiversityTo, json());
+  const bool same_teacher = teacher_a.at("method") == teacher_b.at("method");
+  std::string text, ratios;
+  if (row_a.at("name") == row_b.at("name") && method_a != method_b)
+    text += fmt::format("sampled differently:\n  A {}\n  B {}\n", printable(method_a.dump()),
+                        printable(method_b.dump()));
+  json metrics = json::array();
+  for (const json& metric : a.report.at("metrics")) {
+    const auto key = metric.at("key").get<std::string>();
+    const bool is_to_teacher = std::ranges::find(kToTeacher, key) != kToTeacher.end() ||
+                               (key == kDiversity && to_a == "teacher" && to_b == "teacher");
+    if (!has_number(row_a, key) || !has_number(row_b, key)) continue;
+    if (is_to_teacher && !same_teacher) {
+      ratios += (ratios.empty() ? "" : ", ") + printable(key);
+    } else if (key == kDiversity && to_a != to_b) {
+      text += fmt::format("left out: {}, which is to {} in A and to {} in B\n", key, printable(to_a.dump()),
+                          printable(to_b.dump()));
+    } else {
+      metrics.push_back(metric);
+    }
+  }
+  if (!ratios.empty())
+    text +=
+        fmt::format("left out: {}, since the first rows were sampled differently:\n  A {}\n  B {}\n", ratios,
+                    printable(teacher_a.at("method").dump()), printable(teacher_b.at("method").dump()));
+  return text +
+         changes_table("A", "B", changes_json(compare_rows(metrics, row_a, row_b, a.report.at("seed"))));
+}
+
 std::string compare_reports(const File& a, const File& b) {
   check_comparable(a, b);
   std::string text = describe("A", a) + describe("B", b);
@@ -126,8 +170,7 @@ std::string compare_reports(const File& a, const File& b) {
     any = true;
     const auto name = row.at("name").get<std::string>(), theirs = other->at("name").get<std::string>();
     text += "\n" + printable(name) + (name == theirs ? "" : " (A) and " + printable(theirs) + " (B)") + "\n";
-    text += changes_table(
-        "A", "B", changes_json(compare_rows(a.report.at("metrics"), row, *other, a.report.at("seed"))));
+    text += compare_pair(a, b, row, *other);
   }
   check(any, ErrorKind::kData,
         fmt::format("{} and {} have no row in common", a.path.string(), b.path.string()),

@@ -37,7 +37,9 @@ std::vector<MetricChange> compare_rows(const nlohmann::json& metrics, const nloh
                                        const nlohmann::json& row_b, uint64_t seed);
 
 /// Two files of `tmd eval` as text: each row of `a` beside the row of that name of `b`; students are held
-/// against each other whatever their steps. Throws kData for files that are no evaluations of version 1, and
+/// against each other whatever their steps. Numbers that are held against the teacher of the first row are
+/// left out, with a line that says why, when that one was sampled differently (`method`) or a row has them to
+/// something else. Throws kData for files that are no evaluations of version 1, and
 /// for those whose numbers cannot be compared, with the reason: another judge, number of samples, seed,
 /// prompts or real data, or no rows in common; kIo.
 std::string compare_evaluations(const std::filesystem::path& a, const std::filesystem::path& b);

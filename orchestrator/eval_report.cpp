@@ -94,9 +94,14 @@ json contender_json(const configs::Config& config, const Contender& contender) {
   configs::Config copy = config;
   const auto table = configs::declare_options(copy);
   if (contender.is_teacher) {
-    return {{"network", "teacher"},      {"solver", table->value("sampler.solver")},
-            {"steps", contender.steps},  {"shift", config.sampler.shift},
-            {"cfg", config.sampler.cfg}, {"skip_block", config.sampler.skip_block}};
+    return {{"network", "teacher"},
+            {"solver", table->value("sampler.solver")},
+            {"steps", contender.steps},
+            {"shift", config.sampler.shift},
+            {"grid", table->value("sampler.grid")},
+            {"cfg", config.sampler.cfg},
+            {"model_time", table->value("sampler.model_time")},
+            {"skip_block", config.sampler.skip_block}};
   }
   const workers::MethodOptions& method = config.stages.method;
   json out = {

@@ -34,18 +34,6 @@ bool uses_negative_text(const configs::Config& config) {
   return false;
 }
 
-// One sample of every file: noise is said for a file as a whole.
-void require_pairs(const data::DataSet& set) {
-  int64_t first = 0;
-  for (const data::LatentFile& file : set.files()) {
-    check(set.noise_of(first).has_value(), ErrorKind::kData,
-          fmt::format("{} does not say what noise its samples were made of, and run.stages has kd",
-                      file.path().string()),
-          "`tmd data synth` makes pairs of noise and video with the teacher");
-    first += file.header().samples;
-  }
-}
-
 std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
   check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty",
         "name one or more tmd-latents files: --data.files=FILE");
@@ -54,8 +42,6 @@ std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
         fmt::format("{} has no /latents: it is a list of prompts", config.data.files.front()),
         "training needs latents");
   if (uses_negative_text(config)) set->negative_text();  // throws when there is none
-  const std::vector<workers::Stage> stages = config.stage_list();
-  if (std::ranges::find(stages, workers::Stage::kKd) != stages.end()) require_pairs(*set);
   return set;
 }
 
@@ -151,7 +137,9 @@ at::ScalarType compute_type(const workers::TrainOptions& options) {
 }
 
 sharding::MeshShape mesh_of(const configs::Config& config, int trainers) {
-  return sharding::resolve_mesh(config.mesh, trainers, split_limits(config));
+  const sharding::MeshShape shape = sharding::resolve_mesh(config.mesh, trainers, split_limits(config));
+  configs::check_mesh(config, shape);
+  return shape;
 }
 
 workers::FeedPlan feed_plan(const configs::Config& config, const sharding::MeshShape& mesh, int64_t data_rank,

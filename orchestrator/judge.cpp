@@ -42,18 +42,32 @@ std::unique_ptr<Evaluator> make_evaluator(data::DataSet& data, int64_t samples) 
   }
 }
 
+// Numbers that hold samples against those of the teacher.
+bool needs_teacher(const Evaluator& evaluator, const std::string& key) {
+  const bool repeats_for_diversity = evaluator.text().size(0) > evaluator.count();  // as the data do not
+  return key.ends_with("_to_teacher") || key == "teacher_distance" ||
+         (key == "prompt_diversity_ratio" && repeats_for_diversity);
+}
+
 }  // namespace
+
+bool judges_by_samples(const configs::JudgeOptions& options) {
+  return options.every > 0 && !options.metric.empty() && options.metric != "none";
+}
 
 evaluation::Metric metric_named(const Evaluator& evaluator, const std::string& name) {
   if (name == kDistance) return {name, evaluation::Better::kLess};
   std::vector<std::string> names = {kDistance};
   for (const evaluation::Metric& metric : evaluator.metrics()) {
-    if (metric.better == evaluation::Better::kNeither) continue;
+    if (metric.better == evaluation::Better::kNeither || needs_teacher(evaluator, metric.key)) continue;
     if (metric.key == name) return metric;
     names.push_back(metric.key);
   }
-  throw Error(ErrorKind::kConfig,
-              fmt::format("judge.metric = {}, which cannot say how good samples of this data are", name),
+  const char* reason =
+      needs_teacher(evaluator, name)
+          ? "which needs samples of the teacher, and a run that trains makes none to judge by"
+          : "which cannot say how good samples of this data are";
+  throw Error(ErrorKind::kConfig, fmt::format("judge.metric = {}, {}", name, reason),
               fmt::format("take one of {}", fmt::join(names, ", ")));
 }
 
@@ -64,15 +78,15 @@ std::optional<double> value_of(const Score& score, const evaluation::Metric& met
 }
 
 Judge::Judge(Job& job, const checkpoint::Store& store, std::filesystem::path folder)
-    : job_(job), folder_(std::move(folder)) {
-  if (!samples_checkpoints()) return;
+    : job_(job), store_(store), folder_(std::move(folder)) {
+  if (!judges_by_samples(job_.config().judge)) return;
   const configs::JudgeOptions& options = job_.config().judge;
   comm::Communicator& trainers = job_.trainers();
   comm::run_agreed(trainers, [&] {
     if (trainers.rank() != 0) return;
     evaluator_ = make_evaluator(job_.data(), options.samples);
     metric_ = metric_named(*evaluator_, options.metric);
-    best_ = std::make_unique<BestCheckpoint>(store, metric_);
+    if (options.keep_best) best_ = std::make_unique<BestCheckpoint>(store, metric_);
   });
   const int64_t prompts = comm::agree_max(trainers, evaluator_ ? evaluator_->text().size(0) : 0);
   const auto& [rows, features] = job_.data().header().text_shape;
@@ -85,11 +99,6 @@ Judge::Judge(Job& job, const checkpoint::Store& store, std::filesystem::path fol
               .seed = kJudgeSeed,
               .first_number = 0,
               .batch = job_.config().sampler.batch};
-}
-
-bool Judge::samples_checkpoints() const {
-  const configs::JudgeOptions& options = job_.config().judge;
-  return options.every > 0 && !options.metric.empty() && options.metric != "none";
 }
 
 bool Judge::is_due(int64_t iteration) const {
@@ -114,9 +123,13 @@ void Judge::at_stage_begin(workers::StageNetworks& networks) {
   }
 }
 
-void Judge::at_resume(const workers::StageNetworks& networks) {
+void Judge::at_resume(const workers::StageNetworks& networks, int64_t step) {
   if (job_.config().judge.every == 0 || job_.trainers().rank() != 0) return;
-  if (best_) best_->resume();
+  try {
+    if (best_) best_->resume(step);
+  } catch (const Error& e) {
+    log_warning("the best checkpoint cannot be marked: {}", e.what());
+  }
   try {
     begin_weights_ = read_tensor(SafetensorsFile(weights_file(networks.stage())), kWeights, 1, "[n]");
   } catch (const Error& e) {
@@ -139,7 +152,8 @@ void Judge::measure(workers::StageNetworks& networks, const std::vector<workers:
 bool Judge::judges(const workers::StageNetworks& networks, int64_t iteration) const {
   const bool is_saved =
       iteration % job_.config().checkpoint.every == 0 || iteration == job_.config().total_iterations();
-  return samples_checkpoints() && is_due(iteration) && is_saved && networks.has(NetworkRole::kStudent);
+  return judges_by_samples(job_.config().judge) && is_due(iteration) && is_saved &&
+         networks.has(NetworkRole::kStudent);
 }
 
 at::Tensor Judge::sample(workers::StageNetworks& networks, bool average) {
@@ -164,7 +178,7 @@ nlohmann::json Judge::judge(workers::StageNetworks& networks, int64_t iteration)
       const Score score = evaluator_->measure(samples);
       const std::optional<double> value = value_of(score, metric_);
       check(value.has_value(), ErrorKind::kConfig, "the samples have no " + metric_.key);
-      best_->scored(iteration, *value);
+      if (best_) best_->scored(iteration, *value);
       result["value"] = *value;
       result["distance"] = score.distance;
       result["accuracy"] = score.accuracy;
@@ -180,15 +194,24 @@ nlohmann::json Judge::judge(workers::StageNetworks& networks, int64_t iteration)
   return result;
 }
 
-std::vector<int64_t> Judge::saved(int64_t step) {
-  if (!best_ || !job_.config().judge.keep_best) return {};
+void Judge::before_commit(int64_t step) const {
   try {
-    best_->saved(step);
+    if (best_) best_->before_commit(step);
+  } catch (const Error& e) {
+    log_warning("the score of step {} cannot be kept with its checkpoint: {}", step, e.what());
+  }
+}
+
+std::vector<int64_t> Judge::saved(int64_t step) {
+  try {
+    if (best_) best_->saved(step);
   } catch (const Error& e) {
     log_warning("the best checkpoint cannot be marked: {}", e.what());
   }
-  const std::optional<int64_t> best = best_->step();
-  return best ? std::vector<int64_t>{*best} : std::vector<int64_t>{};
+  std::vector<int64_t> kept;
+  if (const auto best = best_ ? best_->step() : std::nullopt) kept.push_back(*best);
+  if (const auto linked = linked_checkpoint(store_)) kept.push_back(*linked);
+  return kept;
 }
 
 }  // namespace tmd::orchestrator

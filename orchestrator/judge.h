@@ -33,8 +33,9 @@ class Judge {
 
   /// Remembers weights of the network that the stage trains, to tell how many of them move. Collective.
   void at_stage_begin(workers::StageNetworks& networks);
-  /// Takes up what starts before this one have left. No communication.
-  void at_resume(const workers::StageNetworks& networks);
+  /// Takes up what starts before this one have left; `step` is the checkpoint that was loaded. What cannot be
+  /// read or mended costs a warning. No communication.
+  void at_resume(const workers::StageNetworks& networks, int64_t step);
 
   /// Adds to `diag` of an iteration that is_due (on rank 0 all, elsewhere some): weights_moved, and the
   /// sensitivity of the flow head on the first of `kept`. Collective.
@@ -48,26 +49,32 @@ class Judge {
   /// while. Collective.
   nlohmann::json judge(workers::StageNetworks& networks, int64_t iteration);
 
-  /// A checkpoint is complete: scores it, and returns the best one, if there is one to keep. What cannot be
-  /// written costs a warning. Rank 0; any thread.
+  /// A checkpoint is about to get its name: puts its score there. Then it is complete: leads BEST to it, if
+  /// it is the best one, and returns those to keep: the best one, and what BEST leads to, also when this
+  /// start judges nothing. What cannot be written costs a warning. Rank 0; any thread.
+  void before_commit(int64_t step) const;
   std::vector<int64_t> saved(int64_t step);
 
  private:
-  bool samples_checkpoints() const;
   std::filesystem::path weights_file(workers::Stage stage) const;
   at::Tensor sample(workers::StageNetworks& networks, bool average);
 
   Job& job_;
+  const checkpoint::Store& store_;
   const std::filesystem::path folder_;
   std::unique_ptr<Evaluator> evaluator_;  // rank 0, as what follows
   evaluation::Metric metric_;
-  std::unique_ptr<BestCheckpoint> best_;
+  std::unique_ptr<BestCheckpoint> best_;  // null unless it is kept
   SampleRequest request_;
   at::Tensor begin_weights_;  // sharding::sample_weights at the begin of the stage; rank 0
 };
 
+/// Whether checkpoints are judged by samples.
+bool judges_by_samples(const configs::JudgeOptions& options);
+
 /// The metric of the evaluator that `name` names: "distance" (Score::distance), or one of metrics() that is
-/// better in one direction. Throws kConfig, with those there are, for another name.
+/// better in one direction and needs no samples of the teacher, which are not made while a run trains. Throws
+/// kConfig, with those there are, for another name.
 evaluation::Metric metric_named(const Evaluator& evaluator, const std::string& name);
 /// Its value; nothing where the score has none.
 std::optional<double> value_of(const Score& score, const evaluation::Metric& metric);

@@ -80,7 +80,7 @@ Plan make_plan(const PlanInput& input, const DeviceModel& device) {
       plan.phases.push_back({step_name(phase), std::move(need), time});
     }
     plan.phases.push_back({name(stage) + " checkpoint", run.rest(), {}});
-    if (config.preview.every >= 0) plan.phases.push_back({name(stage) + " sampling", run.sample(), {}});
+    if (run.samples()) plan.phases.push_back({name(stage) + " sampling", run.sample(), {}});
   }
   return plan;
 }

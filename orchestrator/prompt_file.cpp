@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "data/writer.h"
 
 namespace tmd::orchestrator {
@@ -35,6 +36,21 @@ Prompts read_prompts_cyclically(data::DataSet& set, int64_t first, int64_t count
   }
   if (set.has_negative_text()) prompts.negative = set.negative_text();
   return prompts;
+}
+
+uint64_t prompts_hash(const data::DataSet& set) {
+  Xxh3 hash;
+  for (const data::LatentFile& file : set.files()) {
+    const bool is_sealed = file.header().has_checksum;
+    for (int64_t row = 0; row < file.header().samples; ++row) {
+      const uint64_t checksum = is_sealed ? file.stored_checksum(row) : file.compute_checksum(row);
+      hash.update(std::as_bytes(std::span(&checksum, 1)));
+    }
+  }
+  if (!set.has_negative_text()) return hash.digest();
+  const at::Tensor negative = set.negative_text().text.contiguous();
+  const std::span values(negative.const_data_ptr<float>(), static_cast<size_t>(negative.numel()));
+  return hash.update(std::as_bytes(values)).digest();
 }
 
 data::LatentHeader sample_header(data::LatentHeader latents, const Prompts& prompts) {

@@ -27,6 +27,11 @@ Prompts read_prompts(data::DataSet& set, int64_t count);
 /// for a broken sample.
 Prompts read_prompts_cyclically(data::DataSet& set, int64_t first, int64_t count);
 
+/// Identifies what samples are made from: the checksum of every row (of a sealed file the stored ones, of
+/// another one it reads all) and the negative embedding. DataSet::data_hash looks at two rows alone. Throws
+/// kIo; kData as LatentFile::negative_text.
+uint64_t prompts_hash(const data::DataSet& set);
+
 /// Header of a file of samples of such prompts: all that `latents` says of latents; numbers in float32, with
 /// prompts and checksums. The number of samples is left to the caller.
 data::LatentHeader sample_header(data::LatentHeader latents, const Prompts& prompts);

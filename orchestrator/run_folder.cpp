@@ -30,7 +30,8 @@ bool is_of_the_student(const std::string& option) {
       "method.name",         "method.outer_steps", "method.inner_steps",
       "method.outer_shift",  "method.inner_shift", "method.head_blocks",
       "method.inner_target", "method.head_output", "method.fusion"};
-  return std::ranges::find(kOptions, option) != kOptions.end() || option.starts_with("model.");
+  const bool is_size = option.starts_with("model.") && option != "model.weights";
+  return is_size || std::ranges::find(kOptions, option) != kOptions.end();
 }
 
 void publish_text(const fs::path& path, const std::string& text) {

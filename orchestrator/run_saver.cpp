@@ -68,8 +68,9 @@ void RunSaver::check_space() {
 void RunSaver::prune(int64_t step) const {
   const configs::CheckpointOptions& options = job_.config().checkpoint;
   try {
-    store_.prune({.keep_last = options.keep_last, .keep_every = options.keep_every, .keep = keeper_(step)},
-                 step);
+    store_.prune(
+        {.keep_last = options.keep_last, .keep_every = options.keep_every, .keep = keeper_.to_keep(step)},
+        step);
   } catch (const Error& e) {
     log_warning("old checkpoints stay where they are: {}", e.what());
   }
@@ -80,7 +81,11 @@ void RunSaver::start(const RunCounters& counters, const std::vector<workers::Net
   probe_.reset();
   const int64_t step = counters.iteration;
   checkpoint::SaveHooks hooks{.before_write = [this, step] { fault_.reach("write", step); },
-                              .before_commit = [this, step] { fault_.reach("commit", step); },
+                              .before_commit =
+                                  [this, step] {
+                                    fault_.reach("commit", step);
+                                    keeper_.before_commit(step);
+                                  },
                               .after_commit = [this, step] { prune(step); }};
   save_ = begin_checkpoint(store_, job_.mesh(), experiment_hash_, networks_, counters, std::move(hooks),
                            changing);

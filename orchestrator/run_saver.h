@@ -24,9 +24,15 @@ namespace tmd::orchestrator {
 /// trainers.
 class RunSaver {
  public:
-  /// Told, on rank 0 and on a thread of its own, that the checkpoint of `step` is complete and older ones are
-  /// about to be removed; returns those to keep besides what `[checkpoint]` says.
-  using Keeper = std::function<std::vector<int64_t>(int64_t step)>;
+  /// Who else has to do with checkpoints. Called on rank 0, on a thread of its own.
+  struct Keeper {
+    /// The checkpoint of `step` is about to get its name; what else belongs there comes into its
+    /// checkpoint::partial_folder. May throw kIo, and the checkpoint then fails.
+    std::function<void(int64_t step)> before_commit;
+    /// It is complete, and older ones are about to be removed; returns those to keep besides what
+    /// `[checkpoint]` says.
+    std::function<std::vector<int64_t>(int64_t step)> to_keep;
+  };
 
   /// Keeps references to all of them.
   RunSaver(Job& job, const checkpoint::Store& store, workers::StageNetworks& networks, Fault& fault,

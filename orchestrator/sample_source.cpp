@@ -239,12 +239,20 @@ NamedTensors SampleSource::noise(const SampleRequest& request) const {
   const std::vector<int64_t> numbers = numbers_of(request);
   const at::ScalarType type = network_->wide_type();
   NamedTensors noise = {
-      {"noise", outer_noise(request.seed, numbers, request.latent_shape, type).to(at::kFloat)}};
-  if (is_teacher_ || !workers::is_decoupled(method_.name)) return noise;
-  std::vector<at::Tensor> inner;
-  for (int64_t i = 1; i <= method_.outer_steps; ++i)
-    inner.push_back(inner_noise(request.seed, i, numbers, request.latent_shape, type).to(at::kFloat));
-  noise["inner_noise"] = at::stack(inner, 0);
+      {"noise",
+       outer_noise(request.seed, numbers, request.latent_shape, type, request.noise).to(at::kFloat)}};
+  if (is_teacher_) return noise;
+  const bool has_inner = workers::is_decoupled(method_.name);
+  const bool renews = method_.outer_step == method::OuterStep::kRenoise;
+  std::vector<at::Tensor> inner, renewed;
+  for (int64_t i = 1; i <= method_.outer_steps; ++i) {
+    if (has_inner)
+      inner.push_back(inner_noise(request.seed, i, numbers, request.latent_shape, type).to(at::kFloat));
+    if (renews && i > 1)
+      renewed.push_back(renewed_noise(request.seed, i, numbers, request.latent_shape, type).to(at::kFloat));
+  }
+  if (!inner.empty()) noise["inner_noise"] = at::stack(inner, 0);
+  if (!renewed.empty()) noise["renewed_noise"] = at::stack(renewed, 0);
   return noise;
 }
 

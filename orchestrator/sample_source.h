@@ -62,8 +62,9 @@ class SampleSource {
   SampleRequest request(const Prompts& prompts, uint64_t seed) const;
   /// [N, C, T, H, W] float32, on all ranks. Throws kData as sample_teacher and sample_student.
   at::Tensor sample(const SampleRequest& request);
-  /// What `sample` starts from: `noise` [N, C, T, H, W] and, for a flow head, `inner_noise` [M, N, C, T, H,
-  /// W], whose row i - 1 is that of outer step i; float32. No communication.
+  /// What `sample` draws: `noise` [N, C, T, H, W]; for a flow head `inner_noise` [M, N, C, T, H, W], whose
+  /// row i - 1 is that of outer step i; for a student that renews its noise after steps M .. 2
+  /// `renewed_noise` [M - 1, N, C, T, H, W], whose row i - 2 is that of step i. float32. No communication.
   NamedTensors noise(const SampleRequest& request) const;
   bool is_teacher() const { return is_teacher_; }
   /// How a teacher is sampled.

@@ -50,8 +50,8 @@ at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request,
 }  // namespace
 
 at::Tensor outer_noise(uint64_t seed, const std::vector<int64_t>& numbers,
-                       const std::vector<int64_t>& latent_shape, at::ScalarType type) {
-  return method::draw_normal({seed, 0, numbers}, Purpose::kSampleNoise, latent_shape, type);
+                       const std::vector<int64_t>& latent_shape, at::ScalarType type, Purpose purpose) {
+  return method::draw_normal({seed, 0, numbers}, purpose, latent_shape, type);
 }
 
 at::Tensor inner_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
@@ -66,13 +66,25 @@ at::Tensor renewed_noise(uint64_t seed, int64_t step, const std::vector<int64_t>
                              latent_shape, type);
 }
 
+// Noise is said for a file as a whole.
+void require_pairs(const data::DataSet& set) {
+  int64_t first = 0;
+  for (const data::LatentFile& file : set.files()) {
+    check(set.noise_of(first).has_value(), ErrorKind::kData,
+          fmt::format("{} does not say what noise its samples were made of, and run.stages has kd",
+                      file.path().string()),
+          "`tmd data synth` makes pairs of noise and video with the teacher");
+    first += file.header().samples;
+  }
+}
+
 at::Tensor pair_noise(const data::DataSet& set, const std::vector<int64_t>& samples, const at::Tensor& like) {
   std::vector<at::Tensor> rows;
   for (const int64_t sample : samples) {
     const std::optional<data::NoiseOf> noise = set.noise_of(sample);
     ensure(noise.has_value(), "samples of stage kd say what noise they were made of");
-    rows.push_back(
-        outer_noise(noise->seed, {noise->number}, like.sizes().slice(1).vec(), like.scalar_type()));
+    rows.push_back(outer_noise(noise->seed, {noise->number}, like.sizes().slice(1).vec(), like.scalar_type(),
+                               Purpose::kPairNoise));
   }
   return at::cat(rows, 0).to(like.device());
 }
@@ -91,7 +103,8 @@ at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       teacher.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor x = outer_noise(request.seed, numbers, request.latent_shape, type).to(device);
+        const at::Tensor x =
+            outer_noise(request.seed, numbers, request.latent_shape, type, request.noise).to(device);
         const at::Tensor shown = text.to(device, type), negative = request.negative_text.to(device, type);
         return euler ? method::sample_euler(*view, x, shown, negative, sigmas, guidance)
                      : method::sample_unipc(*view, x, shown, negative, sigmas, guidance);
@@ -110,7 +123,8 @@ at::Tensor sample_student(const workers::NetworkPlan& plan, sharding::ShardedNet
   return sample_rows(
       student.mesh(), request,
       [&](const std::vector<int64_t>& numbers, const at::Tensor& text) {
-        const at::Tensor noise = outer_noise(request.seed, numbers, request.latent_shape, type).to(device);
+        const at::Tensor noise =
+            outer_noise(request.seed, numbers, request.latent_shape, type, request.noise).to(device);
         const auto inner = [&](int i) {
           return inner_noise(request.seed, i, numbers, request.latent_shape, type).to(device);
         };

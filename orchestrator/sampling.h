@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "base/philox.h"
 #include "configs/config.h"
 #include "data/data_set.h"
 #include "sharding/mesh.h"
@@ -22,20 +23,26 @@ struct SampleRequest {
   uint64_t seed = 0;
   int64_t first_number = 0;  ///< number of row 0; the noise of a row is a function of (seed, number)
   int64_t batch = 16;        ///< rows per rank that are computed at once
+  /// Of the noise that rows start from: pairs of noise and video share none with evaluations of their seed.
+  Purpose noise = Purpose::kSampleNoise;
 };
 
 /// What the rows `numbers` of a sampling with `seed` start from, [rows, C, T, H, W]: the outer noise, and the
 /// inner noise y_1 of outer step i of a student with a flow head, and the new noise of a step that renews it.
 at::Tensor outer_noise(uint64_t seed, const std::vector<int64_t>& numbers,
-                       const std::vector<int64_t>& latent_shape, at::ScalarType type);
+                       const std::vector<int64_t>& latent_shape, at::ScalarType type,
+                       Purpose purpose = Purpose::kSampleNoise);
 at::Tensor inner_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
                        const std::vector<int64_t>& latent_shape, at::ScalarType type);
 
 at::Tensor renewed_noise(uint64_t seed, int64_t step, const std::vector<int64_t>& numbers,
                          const std::vector<int64_t>& latent_shape, at::ScalarType type);
 
-/// Noise that samples of a data set were generated from, in the shape and type of `like`, [samples, C, T, H,
-/// W], where `like` is. Throws kInternal for a sample whose noise is not known.
+/// Throws kData when a file of the set does not say what noise its samples were made of.
+void require_pairs(const data::DataSet& set);
+
+/// Noise (Purpose::kPairNoise) that samples of a data set were generated from, in the shape and type of
+/// `like`, [samples, C, T, H, W], where `like` is. Throws kInternal for a sample whose noise is not known.
 at::Tensor pair_noise(const data::DataSet& set, const std::vector<int64_t>& samples, const at::Tensor& like);
 
 /// Called on every rank after each batch with the rows that are done over all ranks.

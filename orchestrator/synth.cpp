@@ -39,6 +39,7 @@ SynthSettings early_settings(const SynthRequest& request, const SampleSource& so
   for (const char* key : kSamplerKeys) sampler[key] = table->value(fmt::format("sampler.{}", key));
   return {{"made_by", "tmd data synth"},
           {"seed", request.seed},
+          {"noise_purpose", static_cast<uint32_t>(Purpose::kPairNoise)},
           {"part", request.part},
           {"sampler", sampler},
           {"latent_shape", source.latent_header().latent_shape},
@@ -92,6 +93,7 @@ class Synthesis {
     source_->check_prompts(read_prompts_cyclically(*prompts_, 0, 1));
     settings_ = early_settings(request_, *source_, *prompts_);
     if (!is_first()) return;
+    settings_["prompt_rows"] = hex(prompts_hash(*prompts_));
     create_folders(request_.output);
     lock_.emplace(request_.output);
   }
@@ -155,6 +157,7 @@ class Synthesis {
         world_, [&] { prompts = read_prompts_cyclically(*prompts_, first.number, folder_.samples(index)); });
     SampleRequest wanted = source_->request(prompts, first.seed);
     wanted.first_number = first.number;
+    wanted.noise = Purpose::kPairNoise;
     const at::Tensor samples = source_->sample(wanted);
     comm::run_agreed(world_, [&] {
       if (is_first()) write(index, prompts, samples);

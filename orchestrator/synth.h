@@ -15,7 +15,7 @@ struct SynthRequest {
   std::filesystem::path output;   ///< folder of the parts, made where it is missing
   int64_t count = 0;              ///< samples in all, at least 1
   int64_t part = 0;               ///< samples of a file, at least 1
-  uint64_t seed = 1;              ///< the noise of sample i is a function of (seed, i)
+  uint64_t seed = 1;              ///< the noise of sample i is a function of (seed, i): Purpose::kPairNoise
 };
 
 /// Writes the samples part by part (SynthFolder), each of which appears as a whole, with a line about

@@ -33,13 +33,18 @@ const char* const kOtherFolder = "give another --output folder, or say what it w
               "remove this file: the same command makes it again");
 }
 
-// Runs what reads `path`; its errors become that of a broken file.
+// Runs what reads `path`. What is wrong with its content becomes the error of a broken file; a file that
+// cannot be read may be intact.
 template <class Read>
 auto reading(const fs::path& path, const Read& read) {
   try {
     return read();
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::kInternal) throw;
+    if (error.kind() == ErrorKind::kIo)
+      throw Error(
+          ErrorKind::kIo, fmt::format("{} cannot be read: {}", path.string(), error.what()),
+          "is the file system well? If this file is damaged, remove it: the same command makes it again");
+    if (error.kind() != ErrorKind::kData) throw;
     refuse_broken(path, error.what());
   }
 }
@@ -78,8 +83,8 @@ std::vector<int64_t> SynthFolder::present() const {
 void SynthFolder::check_made_with(int64_t index, const SynthSettings& settings) const {
   const data::LatentHeader header =
       reading(path(index), [&] { return data::LatentFile(path(index)).header(); });
-  const SynthSettings theirs =
-      header.generator.empty() ? SynthSettings() : SynthSettings::parse(header.generator);
+  // No JSON or none at all: discarded, which has no keys.
+  const SynthSettings theirs = SynthSettings::parse(header.generator, nullptr, false);
   const auto difference = first_difference(theirs, settings);
   check(!difference, ErrorKind::kConfig,
         fmt::format("{} was made with other settings: {}", path(index).string(), difference.value_or("")),
@@ -103,8 +108,11 @@ void SynthFolder::check_intact(int64_t index) const {
     check(set.header().has_checksum, ErrorKind::kData, "it has no checksums");
     for (int64_t i = 0; i < set.size(); ++i) {
       const data::ReadResult read = set.read(i);
-      if (const auto* bad = std::get_if<data::BadSample>(&read))
-        throw Error(ErrorKind::kData, fmt::format("sample {}: {}", i, bad->problem));
+      const auto* bad = std::get_if<data::BadSample>(&read);
+      if (!bad) continue;
+      data::StoredSample bytes;
+      set.files().front().read_stored(i, bytes);  // throws where it is reading that fails
+      throw Error(ErrorKind::kData, fmt::format("sample {}: {}", i, bad->problem));
     }
   });
 }

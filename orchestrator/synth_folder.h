@@ -35,10 +35,11 @@ class SynthFolder {
   std::vector<int64_t> present() const;
 
   /// Holds the header of a part that exists against what is to be made: throws kConfig that names the file
-  /// and the first difference, kData for a file that cannot be opened.
+  /// and the first difference, kData for a broken file, kIo for one that cannot be read.
   void check_made_with(int64_t index, const SynthSettings& settings) const;
 
-  /// Reads every sample of a part that exists. Throws kData that names the first broken one.
+  /// Reads every sample of a part that exists. Throws kData that names the first broken one, kIo when reading
+  /// fails.
   void check_intact(int64_t index) const;
 
   /// Removes what earlier starts that were killed have left of parts. Throws kIo.

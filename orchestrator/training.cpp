@@ -57,7 +57,8 @@ Training::Training(Job& job, const RunFolder& folder, const TrainRequest& reques
       fault_(request.fault, job.trainers().rank(), folder.path()),
       stop_(stop),
       saver_(job, store_, networks_, fault_, experiment_hash,
-             [this](int64_t step) { return checkpoints_to_keep(step); }) {
+             {.before_commit = [this](int64_t step) { judge_.before_commit(step); },
+              .to_keep = [this](int64_t step) { return checkpoints_to_keep(step); }}) {
   trainer_.set_observer(this);
   trainer_.set_pair_noise([this](const std::vector<int64_t>& samples, const at::Tensor& like) {
     return pair_noise(job_.data(), samples, like);
@@ -75,7 +76,7 @@ void Training::start_or_resume() {
   }
   if (choice.step) {
     saver_.set_last_saved(counters_.iteration);
-    judge_.at_resume(networks_);
+    judge_.at_resume(networks_, *choice.step);
     if (speaks) probe_ = Probe::read(store_.folder(*choice.step));
     if (speaks)
       log_info("RESUMED step {} from {}", counters_.iteration, store_.folder(*choice.step).string());
@@ -89,6 +90,12 @@ void Training::start_or_resume() {
     }
   }
   refuse_to_go_back();
+  const std::vector<Stage> stages = job_.config().stage_list();
+  const bool learns_from_pairs =
+      std::ranges::find(stages, Stage::kKd) != stages.end() && !is_finished(Stage::kKd);
+  comm::run_agreed(trainers, [&] {
+    if (learns_from_pairs) require_pairs(job_.data());
+  });
   first_iteration_ = counters_.iteration + 1;
   comm::run_agreed(trainers, [&] {
     if (!speaks) return;
@@ -306,7 +313,9 @@ void Training::end_with(const AlarmReport& alarm, const workers::IterationReport
   });
   if (metrics_) metrics_->sync();
   try_to("the state", [&] { alarm.saves_state ? saver_.save_now(counters_) : saver_.wait(); });
-  if (speaks) publish_verdict(ErrorKind::kDiverged, alarm.reason, alarm.text);
+  comm::run_agreed(job_.trainers(), [&] {  // whoever throws first ends the program
+    if (speaks) publish_verdict(ErrorKind::kDiverged, alarm.reason, alarm.text);
+  });
   const std::string folder = alarm_folder(folder_.path(), counters_.iteration).string();
   throw Error(ErrorKind::kDiverged, fmt::format("{}; its batch is in {}", alarm.text, folder), alarm.hint);
 }

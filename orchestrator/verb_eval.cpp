@@ -1,8 +1,11 @@
+#include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <iostream>
 
 #include "base/error.h"
 #include "base/folder.h"
+#include "base/hash.h"
 #include "base/publish.h"
 #include "comm/agree.h"
 #include "orchestrator/arguments.h"
@@ -22,7 +25,8 @@ Samples the teacher (all its steps, and as few as the student takes) and the stu
 the data, from the same prompts and noise: rules for the toys; for anything else distances of the latents and of features
 that need no trained network, coverage, diversity, motion and colour. The first line is what real data of the same size
 scores. Then every metric with its 95 % bootstrap interval, and how the student differs from the teacher with as many steps.
-Prompts, seeds and all numbers go to FILE (default: DIR/eval/step_N.json; docs/formats/eval.md). Runs on any number of ranks.
+Prompts, seeds and all numbers go to FILE (docs/formats/eval.md). Default: DIR/eval/step_N.json, with what is not the default in
+the name, e.g. step_N_average_samples64_seed2.json, and options as a hash of them. Runs on any number of ranks.
 
 --compare holds two such files of the same judge, samples, seed and prompts against each other.
 
@@ -55,6 +59,21 @@ Words split(const std::vector<std::string>& words) {
         .push_back(word);
   }
   return split;
+}
+
+constexpr int64_t kSamples = 256, kSeed = 1;  // unless told otherwise
+
+// Of an evaluation: another one of the same step has another name unless it is the same one.
+std::string file_name(int64_t step, const Arguments& arguments, std::vector<std::string> options) {
+  std::string name = fmt::format("step_{:08d}", step);
+  const int64_t samples = arguments.integer_or("samples", kSamples),
+                seed = arguments.integer_or("seed", kSeed);
+  if (arguments.has("average")) name += "_average";
+  if (samples != kSamples) name += fmt::format("_samples{}", samples);
+  if (seed != kSeed) name += fmt::format("_seed{}", seed);
+  std::ranges::sort(options);
+  if (!options.empty()) name += fmt::format("_options{:08x}", xxh3_64(fmt::format("{}", options)) >> 32);
+  return name + ".json";
 }
 
 int compare(comm::Communicator& world, const Arguments& arguments, const Words& words) {
@@ -94,7 +113,8 @@ int run(comm::Communicator& world, const std::vector<std::string>& all_words) {
   const Arguments arguments("eval", words.own, {"run", "json", "samples", "seed"}, {"average"}, {"compare"});
   arguments.refuse_plain();
   if (arguments.has("compare")) return compare(world, arguments, words);
-  const int64_t count = arguments.integer_or("samples", 256), seed_word = arguments.integer_or("seed", 1);
+  const int64_t count = arguments.integer_or("samples", kSamples);
+  const int64_t seed_word = arguments.integer_or("seed", kSeed);
   check(count >= 1, ErrorKind::kUsage, "tmd eval: --samples must be at least 1");
   check(seed_word >= 0, ErrorKind::kUsage, "tmd eval: --seed must not be negative");
   const auto seed = static_cast<uint64_t>(seed_word);
@@ -105,7 +125,7 @@ int run(comm::Communicator& world, const std::vector<std::string>& all_words) {
     if (world.rank() == 0) evaluator = Evaluator::make(trained.job().data(), count, seed);
   });
   const std::filesystem::path file = arguments.value_or(
-      "json", (trained.run_folder() / "eval" / fmt::format("step_{:08d}.json", trained.step())).string());
+      "json", (trained.run_folder() / "eval" / file_name(trained.step(), arguments, words.options)).string());
   comm::run_agreed(world, [&] {
     if (world.rank() == 0 && file.has_parent_path()) create_folders(file.parent_path());
   });

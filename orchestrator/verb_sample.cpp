@@ -42,8 +42,9 @@ scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of 
                          (default as trained): frames 4 k + 1, height and width multiples of 16
   --vae, --taew          weights that show latents of Wan's VAE: its own, or those of TAEW2.1; without them a linear map
                          shows a small picture
-  --write-noise          the noise that the samples start from, for other programs: `noise` [N, C, T, H, W] and, for a TMD
-                         student, `inner_noise` [M, N, C, T, H, W]
+  --write-noise          the noise that the samples are made of, for other programs: `noise` [N, C, T, H, W]; of a TMD
+                         student `inner_noise` [M, N, C, T, H, W]; with method.outer_sampler = renoise `renewed_noise`
+                         [M - 1, N, C, T, H, W], row i - 2 for outer step i
 
 Writes samples.h5 (latents with their prompts, itself a tmd-latents file) and, when the latents can be decoded, samples.png
 and samples.webp of the first 64. Any number of ranks samples a run.

@@ -41,7 +41,8 @@ struct Side {
     variance = (sums.narrow(0, channels, channels) / per_channel - mean.square()).clamp_min(0);
     motion = sums[2 * channels].item<double>();
     const at::Tensor chosen = sums.slice(0, 2 * channels + 1, sums.numel() - 1) / n;
-    spread = std::max(0.0, sums[-1].item<double>() / n - chosen.square().sum().item<double>());
+    const double difference = sums[-1].item<double>() / n - chosen.square().sum().item<double>();
+    spread = difference < 0 ? 0 : difference;  // what is no number stays so
   }
   at::Tensor mean, variance;  // [C]
   double motion = 0, spread = 0;

@@ -94,6 +94,13 @@ def tmd_student():
             "--output", place.path / "c")
         noise = read_safetensors(place.path / "noise.safetensors")[1]
         check(noise["inner_noise"][1] == [2, 1, *noise["noise"][1][1:]], f"{noise['inner_noise'][1]}")
+        renewing = place.path / "renewing"
+        place.run(2, renewing, *DMD2V, "--method.outer_sampler=renoise", "--method.outer_steps=3")
+        tmd("sample", "--weights", renewing, "--count", 1, "--write-noise", place.path / "renewed.safetensors",
+            "--output", place.path / "renewed", ranks=2)
+        renewed = read_safetensors(place.path / "renewed.safetensors")[1]
+        check(set(renewed) == {"noise", "renewed_noise"}, f"{set(renewed)}")
+        check(renewed["renewed_noise"][1] == [2, *renewed["noise"][1]], f"{renewed['renewed_noise'][1]}")
         output = tmd("inspect", out)
         for word in ("TMD student", "complete: every tensor", "original naming"):
             check(word in output, f"'{word}' is not in\n{output}")

@@ -98,22 +98,32 @@ def diagnostics_and_best():
         check(0 < moved[LAST] <= 1 and moved[LAST] > moved[10], f"weights that moved: {moved}")
         scores = judged(whole)
         check(sorted(scores) == [8, 12, 16, 20], f"judged: {sorted(scores)}")  # the teacher's stage has no student
-        lowest = min(scores, key=lambda step: scores[step]["value"])
-        check(best(whole) == lowest != LAST and checkpoints(whole) == [lowest, LAST],
+        lowest = min(scores, key=lambda step: (scores[step]["value"], -step))
+        check(best(whole) == lowest and checkpoints(whole) == sorted({lowest, LAST}),
               f"{checkpoints(whole)}, best {best(whole)}: {[(s, e['value']) for s, e in scores.items()]}")
         score = json.loads((whole / "checkpoints/BEST/score.json").read_text())
         check(score == {"metric": "distance", "value": scores[lowest]["value"]}, f"{score}")
 
         place.run(3, parts, *STAGES, *JUDGE, "--stage2.iterations=6")  # ends at 14
+        score = {"metric": "distance", "value": -1}  # which nothing can beat; killed before the link
+        (parts / "checkpoints/step_00000014/score.json").write_text(json.dumps(score))
+        (parts / "checkpoints/BEST").unlink()
         place.run(3, parts, *STAGES, *JUDGE, "--allow-change", "stage2.iterations")
         del scores[16]["seconds"]
         again = judged(parts)[16]
         del again["seconds"]
         check(scores[16] == again, f"another score after a resume: {scores[16]} and {again}")
         check({r["iteration"]: r["diag"].get("weights_moved") for r in records(parts)}[LAST] == moved[LAST], "weights_moved after a resume")
-        values = {step: entry["value"] for step, entry in judged(parts).items()}
-        check(best(parts) == min(values, key=values.get), f"best after a resume: {best(parts)} of {values}")
-        check(checkpoints(parts) == sorted({best(parts), LAST}), f"{checkpoints(parts)}")
+        check(best(parts) == 14 and checkpoints(parts) == [14, LAST], f"best after a resume: {best(parts)} of {checkpoints(parts)}")
+
+        longer = ["--stage2.iterations=13", "--allow-change", "stage2.iterations"]
+        place.run(3, parts, *STAGES, *longer, *JUDGE, "--judge.every=0")
+        check(best(parts) == 14 and checkpoints(parts) == [14, LAST + 1], f"a resume that judges nothing keeps {checkpoints(parts)}")
+        score["value"] = 1e9  # which everything beats
+        (parts / "checkpoints/BEST/score.json").write_text(json.dumps(score))
+        longer[0] = "--stage2.iterations=14"
+        place.run(3, parts, *STAGES, *longer, *JUDGE)
+        check(best(parts) == LAST + 2 and checkpoints(parts) == [LAST + 2], f"best {best(parts)} of {checkpoints(parts)}")
 
 
 def judged_as_by_eval():
@@ -129,6 +139,8 @@ def judged_as_by_eval():
               f"{row['metrics']} and {entry}")
         output = place.run(1, place.path / "wrong", *STAGES, *JUDGE, "--judge.metric=beauty", expect=78)
         check("judge.metric = beauty" in output and "frechet" in output, f"no word about the metric:\n{output[-1500:]}")
+        output = place.run(1, place.path / "teacher", *STAGES, *JUDGE, "--judge.metric=temporal_energy_to_teacher", expect=78)
+        check("needs samples of the teacher" in output, f"no word about the teacher:\n{output[-1500:]}")
         output = place.run(1, place.path / "few", *STAGES, *JUDGE, "--judge.samples=8", expect=78)
         check("judge.samples = 8" in output, f"no word about the number of samples:\n{output[-1500:]}")
 

@@ -4,6 +4,7 @@
 python3 tests/e2e/methods.py [--full] [CASE ...]: all switches, or some.
 """
 import functools
+import json
 import sys
 
 from jobs import CLIPS, Workplace, check, losses, main, records, some
@@ -48,6 +49,7 @@ SWITCHES = [
     ("--stage2.td_shift=1", "stage2", []),
     ("--stage2.cfg=1", "stage2", []),
     ("--stage2.ida=0.1", "stage2", []),
+    ("--stage2.ida=0.1", "stage2", ["--mesh.replicate=2", "--mesh.two_level=true", "--train.precision=bf16"]),
     ("--stage2.student_every=3", "stage2", []),
     ("--method.discriminator=conv1d_2d", "stage2", ["--method.discriminator_conv_widths=8,8"]),
     ("--method.discriminator=attention", "stage2", ["--method.discriminator_attention_width=8",
@@ -91,6 +93,15 @@ def methods():
             place.run(3, three, *SHORT, *words)
             compare(records(one), records(three), 1e-5, f"{name} on one and three ranks")
             tmd("sample", "--weights", three, "--count", 2, "--output", place.path / "samples", ranks=2)
+            report = place.path / "eval.json"
+            tmd("eval", "--run", three, "--samples", 36, "--json", report, "--sampler.steps=2", ranks=2)
+            rows = {row["name"]: row for row in json.loads(report.read_text())["rows"]}
+            check(rows["student-2"]["metrics"]["frechet"] > 0, f"no distance: {rows['student-2']}")
+            if name in ("tm", "clean"):  # another N at inference
+                tmd("eval", "--run", three, "--samples", 36, "--json", report, "--sampler.steps=2", "--method.inner_steps=1", ranks=2)
+                forced = {row["name"]: row for row in json.loads(report.read_text())["rows"]}["student-2"]
+                check(forced["method"]["inner_steps"] == 1 and forced["effective_nfe"] < rows["student-2"]["effective_nfe"]
+                      and forced["metrics"]["frechet"] != rows["student-2"]["metrics"]["frechet"], f"N is not 1: {forced}")
             again = place.run(3, three, *SHORT, *words)
             check("RESUMED step" in again, f"{name} does not resume:\n{again[-1500:]}")
 
@@ -129,6 +140,11 @@ def refusals():
              (["--stage2.train_input=simulation", "--stage2.rollout=false"], "belongs to none"),
              (["--stage2.gan_weight=0", "--stage2.features=fake"], "of the discriminator"),
              (["--stage1.derivative=exact", "--mesh.tensor=2"], "forward mode"),
+             (["--stage1.derivative=exact", "--mesh.shard=1", "--mesh.sequence=0"], "forward mode"),
+             (["--stage1.objective=tm", "--stage1.tangent=plain"], "direction of a derivative"),
+             ([*dmd2v, "--method.fusion=concat"], "dmd2v and meanflow lack"),
+             (["--model.kind=mlp", "--stage2.gan_weight=0", "--stage1.cfg=1", "--stage2.ida=0.1"], "perceptron"),
+             (["--stage2.gan_weight=0", "--method.discriminator=attention"], "there is none of"),
              (["--run.stages=stage2,kd"], "cannot follow")]
     with Workplace() as place:
         for words, reason in cases:

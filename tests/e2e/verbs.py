@@ -58,6 +58,7 @@ def evaluate():
         for word in ("real data", "teacher-4", "teacher-2", "student-2", "temporal energy", "frechet", "student-2 against teacher-2"):
             check(word in output, f"'{word}' is not in the output:\n{output[-2000:]}")
         first = next((run / "eval").glob("step_*.json"))
+        check(first.name == "step_00000009_samples34.json", f"the default name is {first.name}")
         stored = json.loads(first.read_text())
         check(stored["format"] == "tmd-eval" and stored["version"] == 1 and stored["judge"] == "latents", f"{list(stored)}")
         check([row["name"] for row in stored["rows"]] == ["teacher-4", "teacher-2", "student-2"], f"{stored['rows']}")
@@ -73,6 +74,15 @@ def evaluate():
         tmd("eval", "--run", sorted((run / "checkpoints").iterdir())[-1], "--samples", 34, "--average", "--json", own, ranks=2)
         tmd("eval", "--run", run, "--samples", 34, "--json", again)
         tmd("eval", "--run", run, "--samples", 34, "--seed", 2, "--json", seed, ranks=2)
+        before = first.read_bytes()
+        for words in (["--average"], ["--average", "--seed", 2], ["--sampler.cfg=2"], ["--sampler.cfg=1"]):
+            tmd("eval", "--run", run, "--samples", 34, *words, ranks=2)
+        names = sorted(re.sub("options[0-9a-f]{8}", "options", path.name) for path in (run / "eval").iterdir())
+        check(names == [f"step_00000009{name}.json" for name in ("_average_samples34", "_average_samples34_seed2", "_samples34",
+                                                                "_samples34_options", "_samples34_options")], f"{names}")
+        check(first.read_bytes() == before, "another evaluation has replaced the first")
+        differing = [tmd("eval", "--compare", first, path) for path in (run / "eval").glob("*options*")]
+        check(any(re.search("left out: .*teacher_distance, since", text) and "\nsampled differently" in text for text in differing), f"{differing}")
         # one rank or two: the same samples to rounding
         for row, other in zip(stored["rows"], json.loads(again.read_text())["rows"], strict=True):
             for key in ("sliced_w1", "frechet", "saturation_ratio"):

@@ -119,6 +119,30 @@ TEST(ExactDerivative, of_the_perceptron_in_both_forms) {
   }
 }
 
+// The operations that stand in for the fused ones round as those do.
+TEST(ExactDerivative, in_float32_and_bfloat16_is_that_of_float64_rounded) {
+  const workers::NetworkPlan plan = wan_plan(model::Fusion::kGated);
+  test::SingleMesh one;
+  const auto derivative = [&](at::ScalarType type) {
+    sharding::ShardedNetwork network("student", plan.student_units(), one.mesh, type, true, one.buffers);
+    fill(network, 0.3);
+    const auto view = workers::student_view(plan, network, true);
+    Problem p = problem({2, 2, 1, 2, 4});
+    const at::ScalarType wide = network.wide_type();
+    p.y = p.y.to(wide), p.v = p.v.to(wide), p.text = p.text.to(wide);
+    const at::NoGradGuard no_grad;
+    const auto m = view->backbone(p.y, times({0.9, 0.999}), p.text);
+    const AlongPath f = [&](const at::Tensor& y, const at::Tensor& s) { return view->head(y, s, p.r, m); };
+    return exact_derivative(f, p.y, p.v, p.s).to(at::kDouble);
+  };
+  const at::Tensor reference = derivative(at::kDouble);
+  const auto distance = [&](at::ScalarType type) {
+    return ((derivative(type) - reference).norm() / reference.norm()).item<double>();
+  };
+  EXPECT_LT(distance(at::kFloat), 1e-4);
+  EXPECT_LT(distance(at::kBFloat16), 0.1);
+}
+
 TEST(ExactDerivative, refuses_to_lose_a_graph) {
   const workers::NetworkPlan plan = wan_plan(model::Fusion::kGated);
   test::SingleMesh one;

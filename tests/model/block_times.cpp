@@ -11,6 +11,7 @@
 #include <string>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
 #include <spdlog/fmt/fmt.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/folder.h"
+#include "checkpoint/writer.h"
 #include "orchestrator/judge.h"
 
 namespace tmd::orchestrator {
@@ -27,8 +28,14 @@ class Best : public testing::Test {
 
   void score_and_save(BestCheckpoint& best, int64_t step, double value) {
     best.scored(step, value);
-    create_folders(store_.folder(step));
+    commit(best, step);
     best.saved(step);
+  }
+  void commit(const BestCheckpoint& best, int64_t step) {
+    const fs::path partial = checkpoint::partial_folder(store_.folder(step));
+    create_folders(partial);
+    best.before_commit(step);
+    fs::rename(partial, store_.folder(step));
   }
   std::string link() const {
     std::error_code none;
@@ -61,9 +68,7 @@ TEST_F(Best, a_score_counts_only_once_its_checkpoint_is_complete) {
   score_and_save(best, 10, 2.0);
   best.scored(20, 1.0);  // its save fails
   EXPECT_EQ(best.step(), 10);
-  best.scored(30, 3.0);
-  create_folders(store_.folder(30));
-  best.saved(30);
+  score_and_save(best, 30, 3.0);
   EXPECT_EQ(best.step(), 10);
   best.saved(40);  // not judged
   EXPECT_EQ(best.step(), 10);
@@ -82,7 +87,7 @@ TEST_F(Best, a_later_start_finds_step_and_score) {
   BestCheckpoint first(store_, Metric{"distance", Better::kLess});
   score_and_save(first, 10, 1.0);
   BestCheckpoint second(store_, Metric{"distance", Better::kLess});
-  second.resume();
+  second.resume(10);
   EXPECT_EQ(second.step(), 10);
   score_and_save(second, 20, 1.5);
   EXPECT_EQ(second.step(), 10);
@@ -90,11 +95,50 @@ TEST_F(Best, a_later_start_finds_step_and_score) {
   EXPECT_EQ(link(), "step_00000030");
 }
 
+TEST_F(Best, a_start_that_ended_before_it_made_the_link_has_lost_nothing) {
+  BestCheckpoint first(store_, Metric{"distance", Better::kLess});
+  score_and_save(first, 10, 2.0);
+  first.scored(20, 1.0);
+  commit(first, 20);
+  score_and_save(first, 30, 1.5);
+  EXPECT_EQ(link(), "step_00000030");
+  BestCheckpoint second(store_, Metric{"distance", Better::kLess});
+  second.resume(30);
+  EXPECT_EQ(second.step(), 20);
+  EXPECT_EQ(link(), "step_00000020");
+  score_and_save(second, 40, 1.2);
+  EXPECT_EQ(second.step(), 20);
+}
+
+TEST_F(Best, scores_of_checkpoints_that_were_passed_over_do_not_count) {
+  BestCheckpoint first(store_, Metric{"distance", Better::kLess});
+  score_and_save(first, 10, 2.0);
+  score_and_save(first, 20, 1.0);
+  BestCheckpoint second(store_, Metric{"distance", Better::kLess});
+  second.resume(10);
+  EXPECT_EQ(second.step(), 10);
+  EXPECT_EQ(link(), "step_00000010");
+}
+
+TEST_F(Best, what_the_link_leads_to_is_known_while_another_one_cannot_be_marked) {
+  EXPECT_FALSE(linked_checkpoint(store_));
+  BestCheckpoint best(store_, Metric{"distance", Better::kLess});
+  score_and_save(best, 10, 2.0);
+  EXPECT_EQ(linked_checkpoint(store_), 10);
+  fs::rename(store_.root() / "BEST", store_.root() / "kept");
+  create_folders(store_.root() / "BEST");  // no link can take its place
+  EXPECT_THROW(score_and_save(best, 20, 1.0), Error);
+  EXPECT_EQ(best.step(), 20);
+  remove_tree(store_.root() / "BEST");
+  fs::rename(store_.root() / "kept", store_.root() / "BEST");
+  EXPECT_EQ(linked_checkpoint(store_), 10);
+}
+
 TEST_F(Best, a_score_by_another_metric_is_replaced_by_the_next_one) {
   BestCheckpoint first(store_, Metric{"distance", Better::kLess});
   score_and_save(first, 10, 1.0);
   BestCheckpoint second(store_, Metric{"sliced_w1", Better::kLess});
-  second.resume();
+  second.resume(10);
   EXPECT_EQ(second.step(), 10);
   score_and_save(second, 20, 7.0);
   EXPECT_EQ(second.step(), 20);
@@ -105,7 +149,7 @@ TEST_F(Best, a_link_to_nothing_counts_as_none) {
   score_and_save(first, 10, 1.0);
   remove_tree(store_.folder(10));
   BestCheckpoint second(store_, Metric{"distance", Better::kLess});
-  second.resume();
+  second.resume(10);
   EXPECT_FALSE(second.step());
   score_and_save(second, 20, 7.0);
   EXPECT_EQ(link(), "step_00000020");
@@ -116,7 +160,7 @@ TEST_F(Best, a_damaged_score_is_no_score) {
   score_and_save(first, 10, 1.0);
   std::ofstream(store_.folder(10) / "score.json") << "{\"value\": ";
   BestCheckpoint second(store_, Metric{"distance", Better::kLess});
-  second.resume();
+  second.resume(10);
   EXPECT_EQ(second.step(), 10);
   score_and_save(second, 20, 9.0);
   EXPECT_EQ(second.step(), 20);

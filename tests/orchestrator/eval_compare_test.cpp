@@ -156,6 +156,47 @@ TEST_F(CompareEvaluations, students_of_other_steps_are_held_against_each_other) 
   EXPECT_NE(text.find("worse"), std::string::npos) << text;
 }
 
+// What `text` says from a line that begins with `begin` to its end.
+std::string line_with(const std::string& text, const std::string& begin) {
+  const size_t at = text.find("\n" + begin);
+  return at == std::string::npos ? "" : text.substr(at + 1, text.find('\n', at + 1) - at - 1);
+}
+
+TEST_F(CompareEvaluations, numbers_to_the_teacher_are_left_out_when_it_was_sampled_differently) {
+  json a = report();
+  a["metrics"].push_back({{"key", "prompt_diversity_ratio"}, {"better", "near one"}});
+  a["rows"][1] = row("student-2", "student",
+                     {{"joint", around(0.5, 2)},
+                      {"teacher_distance", around(0.5, 3)},
+                      {"prompt_diversity_ratio", around(1, 4)}});
+  a["rows"][1]["metrics"]["prompt_diversity_ratio_to"] = "teacher";
+  const auto compare_with = [&](const json& b) {
+    return compare_evaluations(write("a.json", a), write("b.json", b));
+  };
+  const std::string same = compare_with(a);
+  EXPECT_EQ(same.find("left out"), std::string::npos) << same;
+  EXPECT_EQ(same.find("sampled differently"), std::string::npos) << same;
+  EXPECT_NE(line_with(same, "teacher_distance "), "") << same;
+
+  json other = a;
+  other["rows"][0]["method"]["cfg"] = 5;
+  const std::string text = compare_with(other);
+  EXPECT_NE(text.find("left out: teacher_distance, prompt_diversity_ratio, since"), std::string::npos)
+      << text;
+  EXPECT_NE(line_with(text, "sampled differently:"), "") << text;
+  EXPECT_NE(line_with(text, "  B {\"cfg\":5"), "") << text;
+  EXPECT_EQ(line_with(text, "teacher_distance "), "") << text;
+  EXPECT_EQ(line_with(text, "prompt_diversity_ratio "), "") << text;
+  EXPECT_NE(line_with(text, "joint "), "") << text;
+
+  other["rows"][1]["metrics"]["prompt_diversity_ratio_to"] = "data";
+  EXPECT_NE(compare_with(other).find("left out: prompt_diversity_ratio, which is to \"teacher\" in A and to"),
+            std::string::npos);
+  // To the data in both: whatever the teacher is.
+  a["rows"][1]["metrics"]["prompt_diversity_ratio_to"] = "data";
+  EXPECT_NE(line_with(compare_with(other), "prompt_diversity_ratio "), "");
+}
+
 TEST_F(CompareEvaluations, what_cannot_be_compared_is_refused_with_the_reason) {
   const auto with = [](const std::string& key, const json& value) {
     json changed = report();

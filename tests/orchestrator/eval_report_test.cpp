@@ -91,6 +91,8 @@ TEST_F(EvalReport, says_what_was_evaluated) {
   const json &teacher = report["rows"][0]["method"], &student = report["rows"][2]["method"];
   EXPECT_EQ(teacher["network"], "teacher");
   EXPECT_EQ(teacher["steps"], 50);
+  EXPECT_EQ(teacher["grid"], "wan");
+  EXPECT_EQ(teacher["model_time"], "integer");
   EXPECT_EQ(student["network"], "student");
   EXPECT_EQ(student["name"], "tmd");
   EXPECT_EQ(student["outer_steps"], 2);

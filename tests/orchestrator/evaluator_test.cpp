@@ -8,6 +8,7 @@
 #include "../data/temporary_folder.h"
 #include "base/philox.h"
 #include "data/toy_file.h"
+#include "orchestrator/judge.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -120,6 +121,24 @@ TEST(Evaluator, every_metric_stands_in_the_score_and_means_are_those_of_their_va
     EXPECT_EQ(evaluator->measure(samples, samples).json["teacher_distance"], 0) << evaluator->judge();
     EXPECT_TRUE(evaluator->measure(samples).json["teacher_distance"].is_null());
   }
+}
+
+TEST(MetricNamed, what_is_held_against_the_teacher_judges_no_checkpoint) {
+  const TemporaryFolder folder;
+  data::DataSet repeats({noise_file(folder, 4)});
+  EXPECT_EQ(metric_named(*Evaluator::make(repeats, kCount, 1), "prompt_diversity_ratio").better,
+            evaluation::Better::kNearOne);
+  data::write_toy_shapes(folder / "shapes.h5", data::ToyShapesSpec::mini(), 1, 0, 4);
+  data::DataSet differ({noise_file(folder, kCount)}), shapes({folder / "shapes.h5"});
+  const auto latents = Evaluator::make(differ, kCount, 1), videos = Evaluator::make(shapes, kCount, 1);
+  const auto refused = [](const Evaluator& evaluator, const std::string& name, const std::string& message) {
+    expect_error(ErrorKind::kConfig, message, [&] { metric_named(evaluator, name); });
+  };
+  for (const char* name : {"prompt_diversity_ratio", "temporal_energy_to_teacher", "teacher_distance"})
+    refused(*latents, name, "needs samples of the teacher");
+  refused(*videos, "motion_energy_to_teacher", "needs samples of the teacher");
+  refused(*videos, "beauty", "cannot say how good samples of this data are");
+  EXPECT_EQ(metric_named(*videos, "prompt_diversity_ratio").better, evaluation::Better::kNearOne);
 }
 
 TEST(Evaluator, other_data_are_another_reference) {

@@ -1,5 +1,6 @@
 #include "orchestrator/plan.h"
 
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -131,6 +132,37 @@ TEST_F(PlanTest, two_levels_cut_the_optimizer_and_gather_weights_once_a_step) {
   const double reduced =
       static_cast<double>(traffic.at({"replicate", comm::OperationKind::kReduceScatter}).sent_bytes);
   EXPECT_NEAR(reduced / gathered, 2, 0.1) << "bfloat16 against float32";
+}
+
+TEST_F(PlanTest, a_fake_score_that_follows_the_student_is_gathered_too) {
+  const auto gathered = [](const std::string& ida) {
+    const auto loaded = load_config({"configs/wan1.3b-tmd.ini"},
+                                    {"--mesh.replicate=4", "--mesh.two_level=true", "--stage2.ida=" + ida});
+    const PlanInput input{loaded->config, 8, kClip, at::kBFloat16};
+    const Plan plan = make_plan(input, device_model("h100", 8, at::kBFloat16));
+    const auto& traffic = named(plan, "student step").need.traffic;
+    return static_cast<double>(traffic.at({"replicate", comm::OperationKind::kAllGather}).sent_bytes);
+  };
+  EXPECT_NEAR(gathered("0.9") / gathered("0"), 2, 0.05);
+}
+
+TEST_F(PlanTest, samples_that_judge_are_planned_with_and_without_previews) {
+  const auto sampling = [](const std::vector<std::string>& words) {
+    const auto loaded = load_config({"configs/wan1.3b-tmd.ini"}, words);
+    const PlanInput input{loaded->config, 1, kClip, at::kFloat};
+    const Plan plan = make_plan(input, device_model("h100", 1, at::kFloat));
+    for (const PlannedPhase& phase : plan.phases) {
+      if (phase.name == "stage1 sampling") return phase.need.cost.product_flops;
+    }
+    return 0.0;
+  };
+  const std::string none = "--preview.every=-1", few = "--judge.samples=8", shows = "--preview.prompts=4";
+  EXPECT_EQ(sampling({none}), 0);
+  EXPECT_EQ(sampling({none, few, "--judge.every=5", "--judge.metric=none"}), 0);
+  const double judged = sampling({none, few, "--judge.every=5"}), shown = sampling({shows}),
+               both = sampling({shows, few, "--judge.every=5"});
+  EXPECT_GT(judged, 0);
+  EXPECT_NEAR((both - shown) / judged, 0.5, 0.01) << "the student's samples of four more prompts";
 }
 
 TEST_F(PlanTest, links_beyond_a_host_are_slower) {

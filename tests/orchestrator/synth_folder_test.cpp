@@ -1,10 +1,12 @@
 #include "orchestrator/synth_folder.h"
 
 #include <fstream>
+#include <sys/resource.h>
 
 #include <gtest/gtest.h>
 
 #include "data/writer.h"
+#include "orchestrator/prompt_file.h"
 #include "tests/data/expect_error.h"
 #include "tests/data/small_file.h"
 #include "tests/data/temporary_folder.h"
@@ -99,6 +101,56 @@ TEST_F(SynthFolderTest, files_that_it_has_not_made_are_refused) {
   data::write_small_file(parts_.path(0), data::small_header(4));
   expect_error(ErrorKind::kConfig, "seed: nothing there, 7 here",
                [&] { parts_.check_made_with(0, settings()); });
+}
+
+// Until it ends no file can be opened.
+class NoMoreFiles {
+ public:
+  NoMoreFiles() {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit none = {.rlim_cur = 0, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoMoreFiles() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_ = {};
+};
+
+TEST_F(SynthFolderTest, parts_that_cannot_be_read_are_not_called_broken) {
+  write(0, 4);
+  const NoMoreFiles none;
+  expect_error(ErrorKind::kIo, "synth_00000.h5 cannot be read",
+               [&] { parts_.check_made_with(0, settings()); });
+  expect_error(ErrorKind::kIo, "synth_00000.h5 cannot be read", [&] { parts_.check_intact(0); });
+}
+
+// Three prompts, of which `other` (if it is one) has an embedding of its own.
+uint64_t hash_of_three(const std::filesystem::path& file, int64_t other, bool is_sealed,
+                       double negative = -1) {
+  data::LatentHeader header = data::small_header(3);
+  header.has_checksum = is_sealed;
+  data::LatentWriter writer(file, header);
+  for (int64_t i = 0; i < header.samples; ++i) {
+    data::Sample sample = data::small_sample(header, i);
+    if (i == other) sample.text[0].add_(1);
+    writer.write(i, sample);
+  }
+  at::Tensor text = at::zeros(header.text_shape, at::kFloat);
+  text[0].fill_(negative);
+  writer.write_negative_text({text, 1});
+  writer.finish();
+  return prompts_hash(data::DataSet({file}));
+}
+
+TEST_F(SynthFolderTest, every_prompt_and_the_negative_one_count) {
+  const auto path = folder_ / "prompts.h5";
+  const uint64_t hash = hash_of_three(path, -1, true);
+  EXPECT_EQ(hash_of_three(path, -1, true), hash);
+  EXPECT_EQ(hash_of_three(path, -1, false), hash);
+  EXPECT_NE(hash_of_three(path, 1, true), hash);
+  EXPECT_NE(hash_of_three(path, 1, false), hash);
+  EXPECT_NE(hash_of_three(path, -1, true, -2), hash);
 }
 
 TEST_F(SynthFolderTest, broken_parts_are_named) {

@@ -86,7 +86,9 @@ TEST(SampleStatistics, what_is_not_finite_shows) {
   const at::Tensor data = latents(4, 9);
   at::Tensor x_hat = data.clone();
   x_hat[1][2][0][0][0] = NAN;
-  EXPECT_TRUE(std::isnan(diagnostics(x_hat, data).at("std_ratio")));
+  const auto found = diagnostics(x_hat, data);
+  for (const char* name : {"mean_drift", "std_drift", "std_ratio", "motion_ratio", "diversity_ratio"})
+    EXPECT_TRUE(std::isnan(found.at(name))) << name;
 }
 
 }  // namespace
