@@ -8,6 +8,7 @@
 #include "../model/integer_hash.h"
 #include "../support/test_mesh.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "method/derivative.h"
 #include "sharding/initialise.h"
 #include "workers/networks.h"
@@ -19,9 +20,11 @@ at::Tensor times(std::initializer_list<double> values) {
   return at::tensor(std::vector<double>(values), at::kDouble);
 }
 
+// By name, since the order of parameters differs between types.
 void fill(sharding::ShardedNetwork& network, double size) {
-  sharding::fill_slices(network, [&, k = uint64_t{0}](const sharding::Slice& slice, at::Tensor out) mutable {
-    out.copy_(test::hashed_tensor(++k, {slice.elements()}, size));
+  sharding::fill_slices(network, [&](const sharding::Slice& slice, at::Tensor out) {
+    const uint64_t number = xxh3_64(std::as_bytes(std::span(slice.name))) % 1'000'000;
+    out.copy_(test::hashed_tensor(number, {slice.elements()}, size));
   });
 }
 

@@ -11,8 +11,8 @@
 #include <string>
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <spdlog/fmt/fmt.h>
 #include <torch/csrc/autograd/autograd.h>
 
