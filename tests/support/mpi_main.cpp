@@ -23,7 +23,7 @@ comm::MpiRuntime* the_runtime = nullptr;
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 constexpr std::chrono::seconds kTimeLimit{300};
 #else
-constexpr std::chrono::seconds kTimeLimit{60};
+constexpr std::chrono::seconds kTimeLimit{180};
 #endif
 
 /// Ends the program when a case takes too long, saying what each rank communicated last.
