@@ -265,6 +265,28 @@ int64_t DatasetInfo::row_elements() const {
 
 // ---- attributes
 
+namespace {
+
+struct OpenAttribute {
+  std::string object;  // what errors call it
+  Attribute id;
+  Type type;
+  Space space;
+  int64_t count;  // elements
+};
+
+OpenAttribute open_attribute(hid_t owner, const std::string& attribute, const std::string& label) {
+  const std::string object = fmt::format("attribute '{}' of {}", attribute, label);
+  Attribute id(check_hdf5(H5Aopen(owner, attribute.c_str(), H5P_DEFAULT), "H5Aopen", object));
+  Type type(check_hdf5(H5Aget_type(id.get()), "H5Aget_type", object));
+  Space space(check_hdf5(H5Aget_space(id.get()), "H5Aget_space", object));
+  const int64_t count =
+      check_hdf5(H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", object);
+  return {object, std::move(id), std::move(type), std::move(space), count};
+}
+
+}  // namespace
+
 bool Hdf5Attributes::has(const std::string& attribute) const {
   silence_library();
   return check_hdf5(H5Aexists(owner_, attribute.c_str()), "H5Aexists", label_) > 0;
@@ -272,12 +294,7 @@ bool Hdf5Attributes::has(const std::string& attribute) const {
 
 std::optional<std::string> Hdf5Attributes::text(const std::string& attribute) const {
   if (!has(attribute)) return std::nullopt;
-  const std::string object = fmt::format("attribute '{}' of {}", attribute, label_);
-  const Attribute id(check_hdf5(H5Aopen(owner_, attribute.c_str(), H5P_DEFAULT), "H5Aopen", object));
-  const Type type(check_hdf5(H5Aget_type(id.get()), "H5Aget_type", object));
-  const Space space(check_hdf5(H5Aget_space(id.get()), "H5Aget_space", object));
-  const int64_t count =
-      check_hdf5(H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", object);
+  const auto [object, id, type, space, count] = open_attribute(owner_, attribute, label_);
   if (H5Tget_class(type.get()) != H5T_STRING || count != 1) {
     throw Error(ErrorKind::kData, fmt::format("{} must be one string", object));
   }
@@ -288,28 +305,19 @@ std::optional<std::string> Hdf5Attributes::text(const std::string& attribute) co
 
 std::optional<std::vector<double>> Hdf5Attributes::numbers(const std::string& attribute) const {
   if (!has(attribute)) return std::nullopt;
-  const std::string object = fmt::format("attribute '{}' of {}", attribute, label_);
-  const Attribute id(check_hdf5(H5Aopen(owner_, attribute.c_str(), H5P_DEFAULT), "H5Aopen", object));
-  const Type type(check_hdf5(H5Aget_type(id.get()), "H5Aget_type", object));
+  const auto [object, id, type, space, count] = open_attribute(owner_, attribute, label_);
   const H5T_class_t kind = H5Tget_class(type.get());
   if (kind != H5T_INTEGER && kind != H5T_FLOAT && kind != H5T_ENUM) {
     throw Error(ErrorKind::kData, fmt::format("{} must be a number", object));
   }
-  const Space space(check_hdf5(H5Aget_space(id.get()), "H5Aget_space", object));
-  std::vector<double> values(
-      check_hdf5(H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", object));
+  std::vector<double> values(static_cast<size_t>(count));
   if (!values.empty()) check_hdf5(H5Aread(id.get(), H5T_NATIVE_DOUBLE, values.data()), "H5Aread", object);
   return values;
 }
 
 std::optional<uint64_t> Hdf5Attributes::unsigned_integer(const std::string& attribute) const {
   if (!has(attribute)) return std::nullopt;
-  const std::string object = fmt::format("attribute '{}' of {}", attribute, label_);
-  const Attribute id(check_hdf5(H5Aopen(owner_, attribute.c_str(), H5P_DEFAULT), "H5Aopen", object));
-  const Type type(check_hdf5(H5Aget_type(id.get()), "H5Aget_type", object));
-  const Space space(check_hdf5(H5Aget_space(id.get()), "H5Aget_space", object));
-  const int64_t count =
-      check_hdf5(H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", object);
+  const auto [object, id, type, space, count] = open_attribute(owner_, attribute, label_);
   check(H5Tget_class(type.get()) == H5T_INTEGER && count == 1, ErrorKind::kData,
         fmt::format("{} must be one integer", object));
   if (H5Tget_sign(type.get()) == H5T_SGN_NONE) {

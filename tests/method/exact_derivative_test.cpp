@@ -38,6 +38,18 @@ workers::NetworkPlan wan_plan(model::Fusion fusion) {
   return plan;
 }
 
+struct Student {
+  explicit Student(const workers::NetworkPlan& plan, at::ScalarType type = at::kDouble)
+      : network("student", plan.student_units(), one.mesh, type, true, one.buffers) {
+    fill(network, 0.3);
+    view = workers::student_view(plan, network, true);
+  }
+
+  test::SingleMesh one;
+  sharding::ShardedNetwork network;
+  std::unique_ptr<StudentNetwork> view;
+};
+
 struct Problem {
   at::Tensor y, v, text, s = times({0.5, 0.93}), r = times({0.0, 0.908});
 };
@@ -71,11 +83,8 @@ void expect_second_order(const AlongPath& f, const Problem& p, double smallest_s
 TEST(ExactDerivative, of_the_flow_head_is_the_limit_of_finite_differences) {
   for (const model::Fusion fusion : {model::Fusion::kGated, model::Fusion::kConcat}) {
     const workers::NetworkPlan plan = wan_plan(fusion);
-    test::SingleMesh one;
-    sharding::ShardedNetwork network("student", plan.student_units(), one.mesh, at::kDouble, true,
-                                     one.buffers);
-    fill(network, 0.3);
-    const auto view = workers::student_view(plan, network, true);
+    const Student student(plan);
+    const auto& view = student.view;
     const Problem p = problem({2, 2, 1, 2, 4});
     const at::NoGradGuard no_grad;
     const auto m = view->backbone(p.y, times({0.9, 0.999}), p.text);
@@ -87,10 +96,8 @@ TEST(ExactDerivative, of_the_flow_head_is_the_limit_of_finite_differences) {
 
 TEST(ExactDerivative, of_a_mean_flow_student_goes_through_all_blocks) {
   const workers::NetworkPlan plan = wan_plan(model::Fusion::kNone);
-  test::SingleMesh one;
-  sharding::ShardedNetwork network("student", plan.student_units(), one.mesh, at::kDouble, true, one.buffers);
-  fill(network, 0.3);
-  const auto view = workers::student_view(plan, network, true);
+  const Student student(plan);
+  const auto& view = student.view;
   const Problem p = problem({2, 2, 1, 2, 4});
   const at::NoGradGuard no_grad;
   const auto m = view->backbone(p.y, p.s, p.text);
@@ -104,11 +111,8 @@ TEST(ExactDerivative, of_the_perceptron_in_both_forms) {
     workers::NetworkPlan plan;
     plan.model.kind = model::ModelKind::kMlp;
     plan.student.fusion = fusion;
-    test::SingleMesh one;
-    sharding::ShardedNetwork network("student", plan.student_units(), one.mesh, at::kDouble, true,
-                                     one.buffers);
-    fill(network, 0.3);
-    const auto view = workers::student_view(plan, network, true);
+    const Student student(plan);
+    const auto& view = student.view;
     const Problem p = problem({2, 2, 1, 1, 1});
     const at::NoGradGuard no_grad;
     const auto m = view->backbone(p.y, times({0.9, 0.999}), p.text);
@@ -125,13 +129,11 @@ TEST(ExactDerivative, of_the_perceptron_in_both_forms) {
 // The operations that stand in for the fused ones round as those do.
 TEST(ExactDerivative, in_float32_and_bfloat16_is_that_of_float64_rounded) {
   const workers::NetworkPlan plan = wan_plan(model::Fusion::kGated);
-  test::SingleMesh one;
   const auto derivative = [&](at::ScalarType type) {
-    sharding::ShardedNetwork network("student", plan.student_units(), one.mesh, type, true, one.buffers);
-    fill(network, 0.3);
-    const auto view = workers::student_view(plan, network, true);
+    const Student student(plan, type);
+    const auto& view = student.view;
     Problem p = problem({2, 2, 1, 2, 4});
-    const at::ScalarType wide = network.wide_type();
+    const at::ScalarType wide = student.network.wide_type();
     p.y = p.y.to(wide), p.v = p.v.to(wide), p.text = p.text.to(wide);
     const at::NoGradGuard no_grad;
     const auto m = view->backbone(p.y, times({0.9, 0.999}), p.text);
@@ -148,10 +150,8 @@ TEST(ExactDerivative, in_float32_and_bfloat16_is_that_of_float64_rounded) {
 
 TEST(ExactDerivative, refuses_to_lose_a_graph) {
   const workers::NetworkPlan plan = wan_plan(model::Fusion::kGated);
-  test::SingleMesh one;
-  sharding::ShardedNetwork network("student", plan.student_units(), one.mesh, at::kDouble, true, one.buffers);
-  fill(network, 0.3);
-  const auto view = workers::student_view(plan, network, true);
+  const Student student(plan);
+  const auto& view = student.view;
   const Problem p = problem({2, 2, 1, 2, 4});
   const auto m = view->backbone(p.y, times({0.9, 0.999}), p.text);
   const AlongPath with_graph = [&](const at::Tensor& y, const at::Tensor& s) {
