@@ -6,11 +6,7 @@
 
 #include <Random123/philox.h>
 
-#ifdef __CUDACC__
-#define TMD_HOST_DEVICE __host__ __device__
-#else
-#define TMD_HOST_DEVICE
-#endif
+#include "base/host_device.h"
 
 // The steps from a Philox key to numbers, for host and device (base/philox.h is what the program uses). + - *
 // / and sqrt in double precision only; compiled without contraction (-ffp-contract=off, --fmad=false) every
@@ -40,7 +36,7 @@ TMD_HOST_DEVICE inline double unit_double(uint64_t bits) {
 template <int N>
 TMD_HOST_DEVICE inline double polynomial(double x, const double (&coefficients)[N]) {
   double sum = 0;
-  for (int i = 0; i < N; ++i) sum = sum * x + coefficients[i];
+  for (int i = 0; i < N; ++i) sum = product_plus(sum, x, coefficients[i]);
   return sum;
 }
 
@@ -60,8 +56,8 @@ TMD_HOST_DEVICE inline double log(double x) {
   const double z = (mantissa - 1) / (mantissa + 1);
   const double z2 = z * z;
   double sum = 0;
-  for (int k = 21; k >= 1; k -= 2) sum = sum * z2 + 1.0 / k;
-  return 2 * z * sum + exponent * 0.6931471805599453;
+  for (int k = 21; k >= 1; k -= 2) sum = product_plus(sum, z2, 1.0 / k);
+  return product_plus(2 * z, sum, exponent * 0.6931471805599453);
 }
 
 TMD_HOST_DEVICE inline double central_quantile(double p) {

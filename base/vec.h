@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/bfloat16.h"
+
 // Vectors of 64 bytes for the sources that are compiled once for each instruction set (cmake/Targets.cmake,
 // tmd_kernels). The width is the same for all of them, in one, two or four registers, and nothing is
 // contracted, so the results have the same bits whatever the machine offers. Everything here lies in a
@@ -19,11 +21,6 @@
 #define TMD_INLINE [[gnu::always_inline]] inline
 
 namespace tmd {
-
-/// The bits of a bfloat16.
-struct Bfloat16 {
-  uint16_t bits;
-};
 
 namespace TMD_KERNELS {
 

@@ -36,8 +36,19 @@ SafetensorsDeclaration declare(const LocalPart& part) {
 PartWriter::PartWriter(int rank, std::vector<LocalPart> parts) : rank_(rank) {
   check_parts(parts);
   for (LocalPart& part : parts) {
+    if (part.device >= 0 && !reader_) reader_.emplace(part.device);
     sources_.push_back({});
     sources_.back().part = std::move(part);
+  }
+}
+
+// Under the lock, out of the part's own memory.
+void PartWriter::copy_out(const Source& source, uint64_t offset, std::span<std::byte> to) {
+  const std::byte* from = source.part.bytes.data() + offset;
+  if (source.part.device < 0) {
+    std::memcpy(to.data(), from, to.size());
+  } else {
+    reader_->read(to, from);
   }
 }
 
@@ -50,8 +61,7 @@ bool PartWriter::copy_block(Source& source) {
     source.copy_begin = source.copy_end = source.done;
   }
   const uint64_t count = std::min(kBlockBytes, size - source.copy_end);
-  std::memcpy(source.copy.data() + (source.copy_end - source.copy_begin),
-              source.part.bytes.data() + source.copy_end, count);
+  copy_out(source, source.copy_end, {source.copy.data() + (source.copy_end - source.copy_begin), count});
   source.copy_end += count;
   return source.copy_end < size;
 }
@@ -89,9 +99,11 @@ std::span<const std::byte> PartWriter::take_block(Source& source, std::span<std:
   const std::scoped_lock lock(mutex_);
   check(!is_cancelled_, ErrorKind::kIo, "the checkpoint was given up");
   const uint64_t size = std::min<uint64_t>(staging.size(), source.part.bytes.size() - source.done);
-  const std::byte* from = source.copy.data() ? source.copy.data() + (source.done - source.copy_begin)
-                                             : source.part.bytes.data() + source.done;
-  std::memcpy(staging.data(), from, size);
+  if (source.copy.data()) {
+    std::memcpy(staging.data(), source.copy.data() + (source.done - source.copy_begin), size);
+  } else {
+    copy_out(source, source.done, staging.first(size));
+  }
   source.done += size;
   if (source.copy.data()) source.copy.discard_front(source.done - source.copy_begin);
   if (source.done == source.part.bytes.size()) source.copy = {};

@@ -4,11 +4,13 @@
 #include <deque>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/anonymous_memory.h"
+#include "base/device_reader.h"
 #include "base/safetensors.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/writer.h"
@@ -43,6 +45,7 @@ class PartWriter {
     uint64_t copy_begin = 0, copy_end = 0;
   };
 
+  void copy_out(const Source& source, uint64_t offset, std::span<std::byte> to);
   bool copy_block(Source& source);
   uint64_t copy_in_pieces(const std::string& group, uint64_t left_out);
   std::vector<std::string> groups(const std::vector<std::string>& first) const;
@@ -51,7 +54,8 @@ class PartWriter {
   std::span<const std::byte> take_block(Source& source, std::span<std::byte> staging);
 
   const int rank_;
-  std::mutex mutex_;  // guards sources_ and is_cancelled_
+  std::mutex mutex_;                    // guards sources_, reader_ and is_cancelled_
+  std::optional<DeviceReader> reader_;  // where parts lie on a device
   std::vector<Source> sources_;
   bool is_cancelled_ = false;
   std::vector<Part> written_;

@@ -17,6 +17,7 @@ struct LocalPart {
   std::string dtype;  ///< as safetensors spells it, e.g. "F32"
   std::vector<PlacedSlice> slices;
   std::span<const std::byte> bytes;  ///< borrowed: by `save` for the call, by BackgroundSave as it says
+  int device = -1;  ///< whose memory `bytes` is; -1: the host's. What wrote there last must be over
 };
 
 /// "step_00002000"

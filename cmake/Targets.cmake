@@ -5,9 +5,12 @@ set(TMD_SANITIZE "" CACHE STRING "Sanitizers of the asan and tsan presets, as -f
 
 add_library(tmd_warnings INTERFACE)
 # GCC 12 sees overlaps and overreads inside its own std::string (bugs 105329, 105651, 105762).
-target_compile_options(tmd_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
-  -Wno-array-bounds -Wno-restrict -Wno-stringop-overflow -Wno-stringop-overread
-  $<$<BOOL:${TMD_WERROR}>:-Werror>)
+set(tmd_warning_options -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+  -Wno-array-bounds -Wno-restrict -Wno-stringop-overflow -Wno-stringop-overread)
+if(TMD_WERROR)
+  list(APPEND tmd_warning_options -Werror)
+endif()
+target_compile_options(tmd_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${tmd_warning_options}>")
 
 add_library(tmd_sanitize INTERFACE)
 if(TMD_SANITIZE)
@@ -17,12 +20,12 @@ endif()
 
 # Numbers may not depend on how the compiler contracts a*b+c: draws and losses must agree over builds.
 add_library(tmd_numerics INTERFACE)
-target_compile_options(tmd_numerics INTERFACE -ffp-contract=off)
+target_compile_options(tmd_numerics INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 
 # Everything is compiled with -fPIC, executables too: they share the precompiled header of the libraries, and CMake's own
 # switch would give them -fPIE.
 add_library(tmd_flags INTERFACE)
-target_compile_options(tmd_flags INTERFACE -fPIC)
+target_compile_options(tmd_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fPIC> "$<$<COMPILE_LANGUAGE:CUDA>:${tmd_cuda_options}>")
 target_include_directories(tmd_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_include_directories(tmd_flags SYSTEM BEFORE INTERFACE ${CMAKE_BINARY_DIR}/include_first)
 target_compile_definitions(tmd_flags INTERFACE TMD_VERSION="${PROJECT_VERSION}")

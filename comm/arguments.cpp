@@ -34,16 +34,16 @@ bool is_transferable(at::ScalarType type) {
   }
 }
 
-void check_tensor(const Communicator& comm, const char* call, const at::Tensor& tensor) {
-  const bool fits = tensor.defined() && tensor.device().is_cpu() && tensor.is_contiguous() &&
+void check_tensor(const Communicator& comm, const char* call, const at::Tensor& tensor, at::Device device) {
+  const bool fits = tensor.defined() && tensor.device() == device && tensor.is_contiguous() &&
                     is_transferable(tensor.scalar_type());
   if (!fits) refuse(comm, call, fmt::format("cannot take {}", describe(tensor)));
 }
 
-void check_pair(const Communicator& comm, const char* call, const at::Tensor& input,
-                const at::Tensor& output) {
-  check_tensor(comm, call, input);
-  check_tensor(comm, call, output);
+void check_pair(const Communicator& comm, const char* call, const at::Tensor& input, const at::Tensor& output,
+                at::Device device) {
+  check_tensor(comm, call, input, device);
+  check_tensor(comm, call, output, device);
   if (input.scalar_type() != output.scalar_type())
     refuse(comm, call,
            fmt::format("input {} and output {} differ in type", describe(input), describe(output)));
@@ -62,8 +62,9 @@ void check_apart(const Communicator& comm, const char* call, const at::Tensor& i
 
 }  // namespace
 
-void check_all_gather(const Communicator& comm, const at::Tensor& input, const at::Tensor& output) {
-  check_pair(comm, "all_gather", input, output);
+void check_all_gather(const Communicator& comm, const at::Tensor& input, const at::Tensor& output,
+                      at::Device device) {
+  check_pair(comm, "all_gather", input, output, device);
   if (output.numel() != input.numel() * comm.size())
     refuse(comm, "all_gather",
            fmt::format("output {} is not {} times input {}", describe(output), comm.size(), describe(input)));
@@ -72,25 +73,27 @@ void check_all_gather(const Communicator& comm, const at::Tensor& input, const a
   if (!in_place) check_apart(comm, "all_gather", input, output);
 }
 
-void check_reduce_scatter(const Communicator& comm, const at::Tensor& input, const at::Tensor& output) {
-  check_pair(comm, "reduce_scatter", input, output);
+void check_reduce_scatter(const Communicator& comm, const at::Tensor& input, const at::Tensor& output,
+                          at::Device device) {
+  check_pair(comm, "reduce_scatter", input, output, device);
   if (input.numel() != output.numel() * comm.size())
     refuse(comm, "reduce_scatter",
            fmt::format("input {} is not {} times output {}", describe(input), comm.size(), describe(output)));
   check_apart(comm, "reduce_scatter", input, output);
 }
 
-void check_all_reduce(const Communicator& comm, const at::Tensor& tensor) {
-  check_tensor(comm, "all_reduce", tensor);
+void check_all_reduce(const Communicator& comm, const at::Tensor& tensor, at::Device device) {
+  check_tensor(comm, "all_reduce", tensor, device);
 }
 
-void check_broadcast(const Communicator& comm, const at::Tensor& tensor, int root) {
-  check_tensor(comm, "broadcast", tensor);
+void check_broadcast(const Communicator& comm, const at::Tensor& tensor, int root, at::Device device) {
+  check_tensor(comm, "broadcast", tensor, device);
   if (root < 0 || root >= comm.size()) refuse(comm, "broadcast", fmt::format("no rank {} as root", root));
 }
 
-void check_all_to_all(const Communicator& comm, const at::Tensor& input, const at::Tensor& output) {
-  check_pair(comm, "all_to_all", input, output);
+void check_all_to_all(const Communicator& comm, const at::Tensor& input, const at::Tensor& output,
+                      at::Device device) {
+  check_pair(comm, "all_to_all", input, output, device);
   if (input.numel() != output.numel() || input.numel() % comm.size() != 0)
     refuse(comm, "all_to_all",
            fmt::format("input {} and output {} are not one chunk for each rank", describe(input),
@@ -98,8 +101,9 @@ void check_all_to_all(const Communicator& comm, const at::Tensor& input, const a
   check_apart(comm, "all_to_all", input, output);
 }
 
-void check_message(const Communicator& comm, const char* what, const at::Tensor& tensor, int peer, int tag) {
-  check_tensor(comm, what, tensor);
+void check_message(const Communicator& comm, const char* what, const at::Tensor& tensor, int peer, int tag,
+                   at::Device device) {
+  check_tensor(comm, what, tensor, device);
   if (peer < 0 || peer >= comm.size()) refuse(comm, what, fmt::format("no rank {} as peer", peer));
   if (tag < 0 || tag >= kTagCount)
     refuse(comm, what, fmt::format("tag {} is outside 0 .. {}", tag, kTagCount - 1));

@@ -177,11 +177,25 @@ void Journal::mark_finished(uint64_t sequence) {
   if (Record* record = record_of(sequence)) record->finished_ns.store(now_ns(), std::memory_order_relaxed);
 }
 
-void Journal::mark_waiting(uint64_t sequence) {
-  const std::lock_guard lock(mutex_);
+void Journal::store_waiting(uint64_t sequence) {
   Header& header = memory_->header();
   header.awaited.store(sequence, std::memory_order_relaxed);
   header.waiting_since_ns.store(sequence == 0 ? 0 : now_ns(), std::memory_order_relaxed);
+}
+
+void Journal::mark_waiting(uint64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  store_waiting(sequence);
+}
+
+void Journal::mark_waiting_on_device(uint64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  if (memory_->header().waiting_since_ns.load(std::memory_order_relaxed) == 0) store_waiting(sequence);
+}
+
+void Journal::unmark_waiting_on_device(uint64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  if (memory_->header().awaited.load(std::memory_order_relaxed) == sequence) store_waiting(0);
 }
 
 double Journal::waiting_since_s() const {

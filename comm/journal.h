@@ -78,6 +78,11 @@ class Journal {
 
   /// The host blocks in operation `sequence` from now on, or, 0, no longer. One thread at a time.
   void mark_waiting(uint64_t sequence);
+  /// The same for an operation that a device does while the host goes on, unless the host is blocked in
+  /// something already.
+  void mark_waiting_on_device(uint64_t sequence);
+  /// Takes back what `mark_waiting_on_device` has marked, if it still stands there.
+  void unmark_waiting_on_device(uint64_t sequence);
   /// Since when the host has been blocked in one operation, seconds since 1970; 0 = it is not.
   double waiting_since_s() const;
 
@@ -90,6 +95,7 @@ class Journal {
   class Memory;
 
   Record* record_of(uint64_t sequence);
+  void store_waiting(uint64_t sequence);
   static JournalContent parse(const std::byte* bytes, size_t size_bytes, const std::string& source);
   friend JournalContent read_journal(const std::filesystem::path& file);
 

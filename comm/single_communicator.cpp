@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <spdlog/fmt/fmt.h>
 
 #include "base/error.h"
@@ -13,8 +14,15 @@
 namespace tmd::comm {
 namespace {
 
-void copy_bytes(const at::Tensor& from, const at::Tensor& to) {
-  if (from.nbytes() > 0) std::memmove(to.data_ptr(), from.const_data_ptr(), from.nbytes());
+// Equal types and element counts.
+void copy_elements(const at::Tensor& from, const at::Tensor& to) {
+  if (from.nbytes() == 0 || from.const_data_ptr() == to.const_data_ptr()) return;
+  if (from.is_cpu() && to.is_cpu()) {
+    std::memmove(to.data_ptr(), from.const_data_ptr(), from.nbytes());
+  } else {
+    const at::NoGradGuard no_grad;
+    to.view({-1}).copy_(from.view({-1}), /*non_blocking=*/true);
+  }
 }
 
 }  // namespace
@@ -26,7 +34,7 @@ class SingleCommunicator::Receipt final : public Operation {
 
   void deliver(const at::Tensor& message) {
     const bool fits = message.scalar_type() == to_.scalar_type() && message.numel() == to_.numel();
-    if (fits) copy_bytes(message, to_);
+    if (fits) copy_elements(message, to_);
     state_ = fits ? State::kDelivered : State::kMismatch;
   }
   void wait() override {
@@ -44,10 +52,15 @@ class SingleCommunicator::Receipt final : public Operation {
   State state_ = State::kPending;
 };
 
-SingleCommunicator::SingleCommunicator(std::string name, Journal* journal)
-    : name_(std::move(name)), journal_(journal) {}
+SingleCommunicator::SingleCommunicator(std::string name, Journal* journal, at::Device device)
+    : name_(std::move(name)), journal_(journal), device_(device) {}
 
 SingleCommunicator::~SingleCommunicator() = default;
+
+// Where all tensors of a call must be.
+at::Device SingleCommunicator::place_of(const at::Tensor& tensor) const {
+  return tensor.defined() && tensor.device() == device_ ? device_ : at::Device(at::kCPU);
+}
 
 void SingleCommunicator::enter(OperationKind kind, int64_t elements, int peer, int tag) {
   if (!journal_) return;
@@ -57,42 +70,42 @@ void SingleCommunicator::enter(OperationKind kind, int64_t elements, int peer, i
 }
 
 Work SingleCommunicator::all_gather(const at::Tensor& input, const at::Tensor& output) {
-  check_all_gather(*this, input, output);
+  check_all_gather(*this, input, output, place_of(input));
   enter(OperationKind::kAllGather, input.numel());
-  copy_bytes(input, output);
+  copy_elements(input, output);
   return {};
 }
 
 Work SingleCommunicator::reduce_scatter(const at::Tensor& input, const at::Tensor& output, ReduceOp op) {
-  check_reduce_scatter(*this, input, output);
+  check_reduce_scatter(*this, input, output, place_of(input));
   (void)Reduction(input.scalar_type(), op);  // refuses here what it refuses on several ranks
   enter(OperationKind::kReduceScatter, output.numel());
-  copy_bytes(input, output);
+  copy_elements(input, output);
   return {};
 }
 
 Work SingleCommunicator::all_reduce(const at::Tensor& tensor, ReduceOp op) {
-  check_all_reduce(*this, tensor);
+  check_all_reduce(*this, tensor, place_of(tensor));
   (void)Reduction(tensor.scalar_type(), op);
   enter(OperationKind::kAllReduce, tensor.numel());
   return {};
 }
 
 Work SingleCommunicator::broadcast(const at::Tensor& tensor, int root) {
-  check_broadcast(*this, tensor, root);
+  check_broadcast(*this, tensor, root, place_of(tensor));
   enter(OperationKind::kBroadcast, tensor.numel(), root);
   return {};
 }
 
 Work SingleCommunicator::all_to_all(const at::Tensor& input, const at::Tensor& output) {
-  check_all_to_all(*this, input, output);
+  check_all_to_all(*this, input, output, place_of(input));
   enter(OperationKind::kAllToAll, input.numel());
-  copy_bytes(input, output);
+  copy_elements(input, output);
   return {};
 }
 
 Work SingleCommunicator::send(const at::Tensor& tensor, int peer, int tag) {
-  check_message(*this, "send", tensor, peer, tag);
+  check_message(*this, "send", tensor, peer, tag, place_of(tensor));
   enter(OperationKind::kSend, tensor.numel(), peer, tag);
   std::deque<std::shared_ptr<Receipt>>& awaited = awaited_[tag];
   if (awaited.empty()) {
@@ -105,7 +118,7 @@ Work SingleCommunicator::send(const at::Tensor& tensor, int peer, int tag) {
 }
 
 Work SingleCommunicator::recv(const at::Tensor& tensor, int peer, int tag) {
-  check_message(*this, "recv", tensor, peer, tag);
+  check_message(*this, "recv", tensor, peer, tag, place_of(tensor));
   enter(OperationKind::kRecv, tensor.numel(), peer, tag);
   auto receipt = std::make_shared<Receipt>(
       tensor, fmt::format("recv of tag {} on communicator '{}' (one rank)", tag, name_));
@@ -124,7 +137,7 @@ void SingleCommunicator::barrier() { enter(OperationKind::kBarrier, 0); }
 std::unique_ptr<Communicator> SingleCommunicator::split(int color, int, const std::string& name) {
   check(color >= 0, ErrorKind::kInternal, fmt::format("split of '{}': color {} is negative", name_, color));
   enter(OperationKind::kSplit, 0);
-  return std::make_unique<SingleCommunicator>(name, journal_);
+  return std::make_unique<SingleCommunicator>(name, journal_, device_);
 }
 
 void SingleCommunicator::close() { enter(OperationKind::kClose, 0); }

@@ -11,12 +11,13 @@
 namespace tmd::comm {
 
 /// A group of one rank, without any library: collectives copy, messages go to the rank itself. Every
-/// operation is complete when its call returns, except a receive that comes before its send. Arguments are
-/// checked as on several ranks.
+/// operation is complete when its call returns, except a receive that comes before its send; on a device it
+/// is then on the current stream. Arguments are checked as on several ranks.
 class SingleCommunicator final : public Communicator {
  public:
-  /// `journal`, when given, must outlive the communicator; operations are entered there.
-  explicit SingleCommunicator(std::string name, Journal* journal = nullptr);
+  /// `journal`, when given, must outlive the communicator; operations are entered there. Takes tensors of
+  /// `device` besides those of the CPU.
+  explicit SingleCommunicator(std::string name, Journal* journal = nullptr, at::Device device = at::kCPU);
   ~SingleCommunicator() override;
 
   int rank() const override { return 0; }
@@ -36,7 +37,7 @@ class SingleCommunicator final : public Communicator {
   Work recv(const at::Tensor& tensor, int peer, int tag) override;
 
   void barrier() override;
-  /// The new group has this one's journal; `key` has no meaning here.
+  /// The new group has this one's journal and device; `key` has no meaning here.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override;
   void close() override;
   void mark(std::string_view position) override;
@@ -45,10 +46,12 @@ class SingleCommunicator final : public Communicator {
  private:
   class Receipt;
 
+  at::Device place_of(const at::Tensor& tensor) const;
   void enter(OperationKind kind, int64_t elements, int peer = -1, int tag = -1);
 
   std::string name_;
   Journal* journal_;
+  at::Device device_;
   std::map<int, std::deque<at::Tensor>> sent_;                   // by tag, oldest first
   std::map<int, std::deque<std::shared_ptr<Receipt>>> awaited_;  // by tag, oldest first
 };

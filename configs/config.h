@@ -12,6 +12,7 @@
 #include "model/model_options.h"
 #include "model/tmd_student.h"
 #include "sharding/mesh.h"
+#include "workers/device_options.h"
 #include "workers/options.h"
 #include "workers/stage_networks.h"
 
@@ -91,6 +92,7 @@ struct Config {
   RunOptions run;
   model::ModelOptions model;
   workers::TrainOptions train;
+  workers::DeviceOptions device;
   workers::StageOptions stages;
   model::TmdStudentConfig student;           ///< head_blocks 0 = the default of the depth
   model::DiscriminatorConfig discriminator;  ///< channels and heads follow from the model

@@ -79,6 +79,26 @@ void declare_train(OptionTable& table, Config& c) {
       .min(0);
 }
 
+void declare_device(OptionTable& table, Config& c) {
+  using Kind = workers::DeviceOptions::Kind;
+  using Attention = workers::DeviceOptions::Attention;
+  Section device = table.section("device", "What the trainers compute on; the others are about GPUs alone");
+  device.add("kind", &c.device.kind, {{"auto", Kind::kAuto}, {"cpu", Kind::kCpu}, {"cuda", Kind::kCuda}},
+             "auto: GPUs where this program is built for them and every trainer has one, else the CPU");
+  device.add("share", &c.device.share, "let several trainers of a host use one GPU (NCCL 2.30 or newer)");
+  device.add("deterministic", &c.device.deterministic,
+             "the same bits in every run; false: whatever is fastest");
+  device.add("tf32", &c.device.tf32, "products of float32 in TensorFloat-32").experiment();
+  device.add("cudnn", &c.device.cudnn, "convolutions through cuDNN");
+  device.add("attention", &c.device.attention,
+             {{"auto", Attention::kAuto},
+              {"flash", Attention::kFlash},
+              {"cudnn", Attention::kCudnn},
+              {"efficient", Attention::kEfficient},
+              {"math", Attention::kMath}},
+             "which of ATen's attentions; auto: its choice. One that cannot be used ends the run");
+}
+
 void declare_optimizer(Section section, OptimizerOptions& o) {
   section.add("lr", &o.lr, "learning rate").min(0).experiment();
   section.add("warmup", &o.warmup, "iterations of linear warm-up").min(0).experiment();
@@ -435,6 +455,7 @@ std::unique_ptr<OptionTable> declare_options(Config& config) {
   declare_run(*table, config);
   declare_model(*table, config);
   declare_train(*table, config);
+  declare_device(*table, config);
   declare_method(*table, config);
   declare_teacher(*table, config);
   declare_stage1(*table, config);

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "base/philox_device.h"
 
 namespace tmd::method {
 namespace {
@@ -11,8 +14,14 @@ PhiloxStream stream(const DrawKey& key, int64_t row, Purpose purpose) {
                       purpose);
 }
 
+// On which ATen puts this thread's work with the device.
+device::Stream stream_of(at::Device device) {
+  const c10::Stream stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device);
+  return static_cast<device::Stream>(stream.native_handle());
+}
+
 at::Tensor normal_like(const DrawKey& key, Purpose purpose, const at::Tensor& x) {
-  return draw_normal(key, purpose, x.sizes().slice(1), x.scalar_type()).to(x.device());
+  return draw_normal(key, purpose, x.sizes().slice(1), x.options());
 }
 
 at::Tensor keep_mask_like(const DrawKey& key, Purpose purpose, int head, const DropoutShape& dropout,
@@ -22,16 +31,23 @@ at::Tensor keep_mask_like(const DrawKey& key, Purpose purpose, int head, const D
 
 }  // namespace
 
-at::Tensor draw_normal(const DrawKey& key, Purpose purpose, at::IntArrayRef shape, at::ScalarType type) {
+at::Tensor draw_normal(const DrawKey& key, Purpose purpose, at::IntArrayRef shape,
+                       const at::TensorOptions& options) {
   std::vector<int64_t> full = {key.rows()};
   full.insert(full.end(), shape.begin(), shape.end());
-  at::Tensor out = at::empty(full, type);
-  if (key.rows() == 0) return out;
-  const size_t row_elements = static_cast<size_t>(out.numel() / key.rows());
-  AT_DISPATCH_FLOATING_TYPES(type, "draw_normal", [&] {
+  at::Tensor out = at::empty(full, options);
+  if (out.numel() == 0 || out.is_meta()) return out;
+  const int64_t row_elements = out.numel() / key.rows();
+  AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "draw_normal", [&] {
     scalar_t* data = out.data_ptr<scalar_t>();
     for (int64_t row = 0; row < key.rows(); ++row) {
-      stream(key, row, purpose).fill_normal(std::span<scalar_t>(data + row * row_elements, row_elements));
+      const PhiloxStream numbers = stream(key, row, purpose);
+      scalar_t* begin = data + row * row_elements;
+      if (out.is_cpu()) {
+        numbers.fill_normal(std::span<scalar_t>(begin, static_cast<size_t>(row_elements)));
+      } else {
+        device::fill_normal(numbers.philox_key(), begin, row_elements, stream_of(out.device()));
+      }
     }
   });
   return out;
@@ -99,7 +115,7 @@ std::vector<at::Tensor> normal_of_steps(const DrawKey& key, Purpose purpose, int
                                         const at::Tensor& x) {
   std::vector<int64_t> shape = x.sizes().slice(1).vec();
   shape.insert(shape.begin(), steps);
-  const at::Tensor all = draw_normal(key, purpose, shape, x.scalar_type()).to(x.device());
+  const at::Tensor all = draw_normal(key, purpose, shape, x.options());
   std::vector<at::Tensor> of_steps;
   for (int64_t k = 0; k < steps; ++k) of_steps.push_back(all.select(1, k).contiguous());
   return of_steps;

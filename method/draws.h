@@ -24,8 +24,10 @@ struct DrawKey {
   int64_t rows() const { return static_cast<int64_t>(slots.size()); }
 };
 
-/// N(0, 1) of shape [rows, shape...] and element type `type`: float64, or float32 (the same, rounded).
-at::Tensor draw_normal(const DrawKey& key, Purpose purpose, at::IntArrayRef shape, at::ScalarType type);
+/// N(0, 1) of shape [rows, shape...], float64 or float32 (the same, rounded), on any device: the same bits on
+/// all. Nothing is drawn on the meta device.
+at::Tensor draw_normal(const DrawKey& key, Purpose purpose, at::IntArrayRef shape,
+                       const at::TensorOptions& options);
 /// Uniform in [low, high), [rows] float64.
 at::Tensor draw_uniform(const DrawKey& key, Purpose purpose, double low, double high);
 /// True with probability p, [rows] bool.
@@ -44,7 +46,8 @@ struct DrawShares {
 };
 
 /// All draws of one step for data `x`, a latent Z whose B is key.rows(); only its shape, type and device
-/// matter. Drawn on the host; what has the shape of a latent or is a mask then goes to the device of `x`.
+/// matter. What has the shape of a latent is drawn where `x` is, the same bits everywhere; masks go there,
+/// and the rest stays on the host.
 TeacherDraws draw_teacher(const DrawKey& key, const at::Tensor& x, const TeacherOptions& options,
                           double condition_drop);
 Stage1Draws draw_stage1(const DrawKey& key, const at::Tensor& x, const Stage1Options& options,

@@ -31,8 +31,7 @@ class LayerNorm : public Function<LayerNorm> {
     call.epsilon = epsilon;
     call.shift = shift.const_data_ptr();
     call.y = y.mutable_data_ptr();
-    TokenPieces(x).run(
-        [&](int64_t, int64_t begin, int64_t end) { fused_kernels().norm_forward(call, begin, end); });
+    TokenKernels(x).norm_forward(call);
     context->save_for_backward({x, scale, mean, deviation});
     context->saved_data["one"] = one;
     return y;
@@ -44,20 +43,18 @@ class LayerNorm : public Function<LayerNorm> {
     const bool wants_x = context->needs_input_grad(0);
     const bool wants_scale = context->needs_input_grad(1), wants_shift = context->needs_input_grad(2);
     const int64_t width = x.size(2);
-    const TokenPieces pieces(x);
+    const TokenKernels kernels(x);
     const at::Tensor dx = wants_x ? at::empty_like(x) : at::Tensor();
-    const at::Tensor columns = wants_scale || wants_shift ? pieces.columns(2 * width) : at::Tensor();
+    const at::Tensor columns = wants_scale || wants_shift ? kernels.columns(2 * width) : at::Tensor();
     NormCall call =
         call_of(x, scale, saved[2], saved[3], context->saved_data["one"].toDouble(), dy.scalar_type());
     call.y_gradient = dy.const_data_ptr();
     if (wants_x) call.x_gradient = dx.mutable_data_ptr();
-    pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
-      fused_kernels().norm_backward(call, begin, end, row_pointer(columns, piece));
-    });
+    kernels.norm_backward(call, columns);
     variable_list result(6);
     result[0] = dx;
     if (!columns.defined()) return result;
-    const at::Tensor sums = pieces.sum(columns, /*by_sample=*/scale.dim() == 3);
+    const at::Tensor sums = kernels.sum(columns, /*by_sample=*/scale.dim() == 3);
     if (wants_scale) result[1] = sums.narrow(1, 0, width).reshape(scale.sizes());
     if (wants_shift) result[2] = sums.narrow(1, width, width).reshape(scale.sizes());
     return result;
@@ -118,18 +115,12 @@ class RmsNorms : public Function<RmsNorms> {
       const int64_t rows = x.size(0) * x.size(1);
       RmsCall call = call_of(x, weight, rotations, sums.narrow(0, row, rows), options, options.type);
       call.y = results.back().mutable_data_ptr();
-      passes.push_back({TokenPieces(x), call});
+      passes.push_back({TokenKernels(x), call});
       saved.insert(saved.end(), {x, weight});
       row += rows;
     }
     in_two_halves(
-        passes,
-        [](const Pass& p, int64_t, int64_t begin, int64_t end) {
-          fused_kernels().rms_sums(p.call, begin, end);
-        },
-        [](const Pass& p, int64_t, int64_t begin, int64_t end) {
-          fused_kernels().rms_forward(p.call, begin, end);
-        },
+        passes, [](const Pass& p, RmsHalves halves) { p.kernels.rms_forward(p.call, halves); },
         options.sum_over_ranks, sums);
     saved.insert(saved.end(), {rotations, sums});
     context->save_for_backward(saved);
@@ -161,50 +152,40 @@ class RmsNorms : public Function<RmsNorms> {
         call.products = products.narrow(0, row, rows).mutable_data_ptr();
         call.x_gradient = result[i].mutable_data_ptr();
       }
-      const TokenPieces pieces(x);
+      const TokenKernels kernels(x);
       const bool wants_weight = context->needs_input_grad(count + i);
-      passes.push_back({pieces, call, wants_weight ? pieces.columns(x.size(2)) : at::Tensor()});
+      passes.push_back({kernels, call, wants_weight ? kernels.columns(x.size(2)) : at::Tensor()});
       row += rows;
     }
     in_two_halves(
-        passes,
-        [](const Pass& p, int64_t, int64_t begin, int64_t end) {
-          if (p.call.products) fused_kernels().rms_products(p.call, begin, end);
-        },
-        [](const Pass& p, int64_t piece, int64_t begin, int64_t end) {
-          fused_kernels().rms_backward(p.call, begin, end, row_pointer(p.columns, piece));
-        },
+        passes, [](const Pass& p, RmsHalves halves) { p.kernels.rms_backward(p.call, halves, p.columns); },
         wants_x ? settings->options.sum_over_ranks : nullptr, products);
     for (size_t i = 0; i < count; ++i) {
       if (!passes[i].columns.defined()) continue;
       result[count + i] =
-          passes[i].pieces.sum(passes[i].columns, /*by_sample=*/false).view(saved[2 * i + 1].sizes());
+          passes[i].kernels.sum(passes[i].columns, /*by_sample=*/false).view(saved[2 * i + 1].sizes());
     }
     return result;
   }
 
  private:
   struct Pass {
-    TokenPieces pieces;
+    TokenKernels kernels;
     RmsCall call;
     at::Tensor columns = {};
   };
-  using Work = void (*)(const Pass&, int64_t piece, int64_t begin, int64_t end);
+  using Work = void (*)(const Pass&, RmsHalves);
 
-  // Piece by piece, while the rows are in the cache; with sums over ranks in between, pass by pass.
-  static void in_two_halves(const std::vector<Pass>& passes, Work sum, Work finish,
-                            const SumOverRanks& sum_over_ranks, at::Tensor& sums) {
-    const auto run = [&](const std::vector<Work>& halves) {
-      for (const Pass& pass : passes) {
-        pass.pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
-          for (const Work half : halves) half(pass, piece, begin, end);
-        });
-      }
+  // With sums over ranks in between, half by half.
+  static void in_two_halves(const std::vector<Pass>& passes, Work work, const SumOverRanks& sum_over_ranks,
+                            at::Tensor& sums) {
+    const auto run = [&](RmsHalves halves) {
+      for (const Pass& pass : passes) work(pass, halves);
     };
-    if (!sum_over_ranks) return run({sum, finish});
-    run({sum});
+    if (!sum_over_ranks) return run(RmsHalves::kBoth);
+    run(RmsHalves::kSum);
     sum_over_ranks(sums);
-    run({finish});
+    run(RmsHalves::kFinish);
   }
 
   static RmsCall call_of(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& rotations,

@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "model/fused_rows.h"
 #include "model/plain_ops.h"
-#include "sharding/cpu_kernels.h"
 #include "sharding/forward_mode.h"
 
 namespace tmd::model {
@@ -30,8 +29,7 @@ class GatedSum : public Function<GatedSum> {
     GateCall call = call_of(x.scalar_type(), y, gate);
     call.x = x.const_data_ptr();
     call.y = sum.mutable_data_ptr();
-    TokenPieces(x).run(
-        [&](int64_t, int64_t begin, int64_t end) { fused_kernels().gate_forward(call, begin, end); });
+    TokenKernels(x).gate_forward(call);
     // y is kept for the gradient of the gate alone
     const bool gate_learns = gate_in && gate_in->requires_grad();
     context->save_for_backward({gate, gate_learns ? y : at::Tensor()});
@@ -52,16 +50,14 @@ class GatedSum : public Function<GatedSum> {
     const bool wants_gate = context->needs_input_grad(2);
     if (!wants_y && !wants_gate) return result;
     const at::Tensor dsum = gradients[0].contiguous();
-    const TokenPieces pieces(dsum);
+    const TokenKernels kernels(dsum);
     if (wants_y) result[1] = empty_beside(dsum, dsum.sizes(), type);
     GateCall call = call_of(dsum.scalar_type(), y.defined() ? y : result[1], gate);
     call.y_gradient = dsum.const_data_ptr();
     if (wants_y) call.branch_gradient = result[1].mutable_data_ptr();
-    const at::Tensor columns = wants_gate ? pieces.columns(dsum.size(2)) : at::Tensor();
-    pieces.run([&](int64_t piece, int64_t begin, int64_t end) {
-      fused_kernels().gate_backward(call, begin, end, row_pointer(columns, piece));
-    });
-    if (wants_gate) result[2] = pieces.sum(columns, /*by_sample=*/true).view(gate.sizes());
+    const at::Tensor columns = wants_gate ? kernels.columns(dsum.size(2)) : at::Tensor();
+    kernels.gate_backward(call, columns);
+    if (wants_gate) result[2] = kernels.sum(columns, /*by_sample=*/true).view(gate.sizes());
     return result;
   }
 
@@ -77,24 +73,11 @@ class GatedSum : public Function<GatedSum> {
   }
 };
 
-// Calls work(begin, end) for pieces of all elements of x.
-void for_pieces(const at::Tensor& x, const std::function<void(int64_t, int64_t)>& work) {
-  constexpr int64_t kPiece = 1 << 14;
-  if (x.is_meta()) return;
-  const int64_t n = x.numel();
-  sharding::run_tasks((n + kPiece - 1) / kPiece, kPiece,
-                      [&](int64_t i) { work(i * kPiece, std::min((i + 1) * kPiece, n)); });
-}
-
 class Gelu : public Function<Gelu> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in) {
     const at::Tensor x = x_in.contiguous(), y = at::empty_like(x);
-    const Element type = element_of(x.scalar_type());
-    const void* from = x.const_data_ptr();
-    void* to = y.mutable_data_ptr();
-    for_pieces(x,
-               [&](int64_t begin, int64_t end) { fused_kernels().gelu_forward(type, from, to, begin, end); });
+    model::gelu_forward(x, y);
     context->save_for_backward({x});
     return y;
   }
@@ -102,12 +85,7 @@ class Gelu : public Function<Gelu> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const at::Tensor x = context->get_saved_variables()[0], dy = gradients[0].contiguous();
     const at::Tensor dx = at::empty_like(x);
-    const Element type = element_of(x.scalar_type());
-    const void *at_x = x.const_data_ptr(), *from = dy.const_data_ptr();
-    void* to = dx.mutable_data_ptr();
-    for_pieces(x, [&](int64_t begin, int64_t end) {
-      fused_kernels().gelu_backward(type, at_x, from, to, begin, end);
-    });
+    model::gelu_backward(x, dy, dx);
     return {dx};
   }
 };
@@ -136,7 +114,6 @@ at::Tensor add_wide(const at::Tensor& x, const at::Tensor& y) {
 }
 
 at::Tensor gelu_tanh(const at::Tensor& x) {
-  ensure(x.is_cpu() || x.is_meta(), "fused operations run on the CPU and on the meta device");
   return x.scalar_type() == at::kDouble || sharding::carries_tangent({x}) ? at::gelu(x, "tanh")
                                                                           : Gelu::apply(x);
 }

@@ -62,6 +62,7 @@ void check_tensors(const std::string& file, const std::string& model, std::span<
 }
 
 std::span<std::byte> bytes_of(const at::Tensor& tensor) {
+  ensure(!tensor.is_cuda(), "bytes are those of a tensor on the host");
   return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
 }
 

@@ -31,7 +31,7 @@ bool differs_in_cut_only(const std::vector<int64_t>& stored, const std::vector<i
 void read_range(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, int64_t begin,
                 const at::Tensor& out) {
   const auto width = static_cast<uint64_t>(at::elementSize(stored));
-  if (stored == out.scalar_type()) {
+  if (stored == out.scalar_type() && out.is_cpu()) {
     tensor.read(static_cast<uint64_t>(begin) * width, bytes_of(out));
     return;
   }
@@ -56,7 +56,9 @@ void read_slice(const SafetensorsSet::Tensor& tensor, at::ScalarType stored, con
   }
 }
 
-at::Tensor converted(const at::Tensor& whole, at::ScalarType type, const std::string& name) {
+// On the host.
+at::Tensor converted(const at::Tensor& tensor, at::ScalarType type, const std::string& name) {
+  const at::Tensor whole = tensor.cpu();
   at::Tensor result = whole.to(type).contiguous();
   if (type == whole.scalar_type()) return result;
   const at::Tensor finite = at::isfinite(result);

@@ -44,10 +44,10 @@ at::Tensor BareWan::forward(const at::Tensor& latent, const at::Tensor& time, co
   using namespace model;
   const TokenGrid grid = token_grid(latent);
   const sharding::TokenExchange exchange(network_.mesh(), grid.tokens(), nullptr);
-  const at::Tensor rotations = rope_rotations(grid, config_.head_dim, network_.type());
+  const at::Tensor rotations = rope_rotations(grid, config_.head_dim, network_.type()).to(latent.device());
   const auto embed =
       model::bind<EmbedWeights>(params_.front(), [&](auto& v, auto& weights) { visit(v, weights, config_); });
-  const at::Tensor waves = sinusoid(time, config_.freq_dim).to(network_.type());
+  const at::Tensor waves = sinusoid(time, config_.freq_dim).to(latent.device(), network_.type());
   const at::Tensor temb = embed_time(embed.time_in, embed.time_out, waves);
   const at::Tensor e6 = project_time(embed.time_projection, temb), context = embed_text(embed, text);
   at::Tensor x = embed_patches(embed, patchify(latent));

@@ -6,8 +6,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <ATen/Context.h>
-
 #include "orchestrator/library_versions.h"
 
 namespace tmd::orchestrator {
@@ -159,25 +157,44 @@ std::vector<Finding> judge_clocks(const std::vector<RankFacts>& facts) {
                fmt::format("at most {:.1f} ms from rank 0, as seen after a barrier", largest_s * 1e3))};
 }
 
+namespace {
+
+Finding judge_devices_of(const RankFacts& facts, const HostFacts& host) {
+  const std::string driver = facts.gpu_driver.empty() ? "no NVIDIA driver"
+                                                      : fmt::format("driver {} lists {}", facts.gpu_driver,
+                                                                    counted(facts.gpus, "GPU"));
+  if (facts.devices.empty()) {
+    const std::string text = fmt::format("computes on the CPU: {}; {}", facts.no_device, driver);
+    if (facts.gpus == 0) return fine("devices", host.name, text);
+    return warning("devices", host.name, text,
+                   "scripts/setup --preset gpu builds for GPUs; build/gpu/tmd needs a driver for CUDA 13");
+  }
+  const std::string text =
+      fmt::format("{} of {}; {}", counted(facts.devices.size(), "device"), facts.devices.front(), driver);
+  if (host.ranks.size() <= facts.devices.size() || facts.devices.size() == 1)
+    return fine("devices", host.name, text);
+  return warning("devices", host.name, fmt::format("{}, for {} ranks", text, host.ranks.size()),
+                 "start one trainer for each GPU; data workers need none");
+}
+
+}  // namespace
+
 std::vector<Finding> judge_devices(const std::vector<RankFacts>& facts) {
-  std::vector<Finding> findings{
-      fine("devices", "build",
-           fmt::format("{}; training runs on the CPU",
-                       TMD_GPU_PRESET ? "preset with device code, which training does not call yet"
-                                      : "no device code in this build")),
-      fine("devices", "LibTorch",
-           at::hasCUDA() ? "its CUDA library is loaded and sees a device; it is not used"
-                         : "its CUDA library is not loaded, or sees no device"),
-      fine("devices", "NCCL",
-           is_loaded("ncclGetVersion") ? "loaded into this process, not used and not tested"
-                                       : "not loaded into this process and not tested")};
-  int64_t gpus = 0;
-  for (const HostFacts& host : hosts_of(facts)) gpus += facts[static_cast<size_t>(host.ranks.front())].gpus;
-  const std::string& driver = facts.front().gpu_driver;
-  findings.push_back(fine("devices", "NVIDIA driver",
-                          driver.empty() ? "none on the host of rank 0"
-                                         : fmt::format("{}; the drivers of all hosts list {}, not used",
-                                                       driver, counted(gpus, "GPU"))));
+  // Hosts of one kind are one line.
+  std::vector<Finding> findings;
+  std::vector<int64_t> hosts;
+  for (const HostFacts& host : hosts_of(facts)) {
+    Finding finding = judge_devices_of(facts[static_cast<size_t>(host.ranks.front())], host);
+    const auto same = std::ranges::find(findings, finding.text, &Finding::text);
+    if (same == findings.end()) {
+      findings.push_back(std::move(finding));
+      hosts.push_back(1);
+    } else {
+      same->name = counted(++hosts[static_cast<size_t>(same - findings.begin())], "host");
+    }
+  }
+  const std::string nccl = nccl_version();
+  findings.push_back(fine("devices", "NCCL", nccl.empty() ? "not part of this program" : nccl));
   return findings;
 }
 

@@ -43,8 +43,8 @@ at::Tensor share_text(comm::Communicator& trainers, const Evaluator* evaluator,
 
 }  // namespace
 
-EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, uint64_t seed,
-                       const SampleProgress& progress, const at::Tensor& teacher) {
+EvaluationRow sample_contender(TrainedRun& run, const Contender& contender, const Evaluator* evaluator,
+                               uint64_t seed, const SampleProgress& progress) {
   const configs::Config& config = run.config();
   Job& job = run.job();
   const auto& text_shape = job.data().header().text_shape;
@@ -70,9 +70,19 @@ EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evalua
   }
   row.seconds_per_sample = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
                            static_cast<double>(row.samples.size(0));
-  comm::run_agreed(job.trainers(), [&] {
+  return row;
+}
+
+void measure(TrainedRun& run, EvaluationRow& row, const Evaluator* evaluator, const at::Tensor& teacher) {
+  comm::run_agreed(run.job().trainers(), [&] {
     if (evaluator) row.score = evaluator->measure(row.samples, teacher);
   });
+}
+
+EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, uint64_t seed,
+                       const SampleProgress& progress, const at::Tensor& teacher) {
+  EvaluationRow row = sample_contender(run, contender, evaluator, seed, progress);
+  measure(run, row, evaluator, teacher);
   return row;
 }
 

@@ -27,10 +27,17 @@ struct EvaluationRow {
   at::Tensor samples;  // [rows of Evaluator::text(), C, T, H, W]
 };
 
-/// Samples `contender` with the evaluator's prompts and measures it. Every contender of one seed starts from
-/// the same noise. `evaluator` is null on ranks other than 0; so is the score, while the samples are on all.
-/// `teacher`: the samples of the row that others are also held against. Throws on all ranks kConfig when the
-/// run has no student yet, and as Evaluator::measure. Collective over: the run's trainers.
+/// Samples `contender` with the evaluator's prompts. Every contender of one seed starts from the same noise.
+/// `evaluator` is null on ranks other than 0, while the samples are on all. Throws on all ranks kConfig when
+/// the run has no student yet. Collective over: the run's trainers.
+EvaluationRow sample_contender(TrainedRun& run, const Contender& contender, const Evaluator* evaluator,
+                               uint64_t seed, const SampleProgress& progress = {});
+
+/// Fills the row's score on rank 0. `teacher`: the samples of the row that others are also held against.
+/// Throws on all ranks as Evaluator::measure. Collective over: the run's trainers.
+void measure(TrainedRun& run, EvaluationRow& row, const Evaluator* evaluator, const at::Tensor& teacher = {});
+
+/// Both. Collective over: the run's trainers.
 EvaluationRow evaluate(TrainedRun& run, const Contender& contender, const Evaluator* evaluator, uint64_t seed,
                        const SampleProgress& progress = {}, const at::Tensor& teacher = {});
 

@@ -181,6 +181,7 @@ Job::Job(comm::Communicator& world, const configs::Config& config)
   comm::agree_equal(world, data_hash, "the content of data.files");
   plan_ = configs::network_plan(config_);
   if (!is_trainer()) return;
+  trainers_ = std::make_unique<workers::DeviceGroup>(std::move(roles_.peers), config_.device);
   set_compute_threads(trainers(), config_.train.threads);
   mesh_ = std::make_unique<sharding::Mesh>(shape, trainers());
 }
@@ -190,8 +191,9 @@ at::ScalarType Job::type() const { return compute_type(config_.train); }
 at::Tensor Job::negative_text() const {
   const auto& [rows, features] = data_->header().text_shape;
   // Without dropout and guidance nobody looks at it.
-  if (!data_->has_negative_text()) return at::zeros({1, rows, features}, wide_type());
-  return data_->negative_text().text.unsqueeze(0).to(wide_type());
+  if (!data_->has_negative_text())
+    return at::zeros({1, rows, features}, at::TensorOptions(wide_type()).device(device()));
+  return data_->negative_text().text.unsqueeze(0).to(device(), wide_type());
 }
 
 std::vector<int64_t> Job::latent_shape() const {
@@ -217,6 +219,7 @@ std::unique_ptr<workers::BatchFeed> Job::open_feed(int64_t first_iteration) {
 void Job::close() {
   if (mesh_) mesh_->close();
   roles_.close();
+  if (trainers_) trainers_->close();
 }
 
 }  // namespace tmd::orchestrator

@@ -11,6 +11,7 @@
 #include "data/data_set.h"
 #include "sharding/mesh.h"
 #include "workers/batch_feed.h"
+#include "workers/device.h"
 #include "workers/roles.h"
 
 namespace tmd::orchestrator {
@@ -25,15 +26,20 @@ class Job {
   const configs::Config& config() const { return config_; }
   bool is_trainer() const { return roles_.role == workers::Role::kTrainer; }
   /// Trainers only.
-  comm::Communicator& trainers() const { return *roles_.peers; }
+  comm::Communicator& trainers() const { return trainers_->comm(); }
   const sharding::Mesh& mesh() const { return *mesh_; }
+  /// Where this trainer's networks are. Trainers only.
+  at::Device device() const { return trainers_->device(); }
+  /// As workers::DeviceGroup::settle.
+  void settle_device() const { trainers_->settle(); }
+  workers::BatchUpload* upload() const { return trainers_->upload(); }
   data::DataSet& data() { return *data_; }
   int64_t samples() const { return data_->size(); }
   const workers::NetworkPlan& plan() const { return plan_; }
   at::ScalarType type() const;
   /// float32 where type() is bfloat16: of latents, text and what is reduced.
   at::ScalarType wide_type() const { return type() == at::kBFloat16 ? at::kFloat : type(); }
-  at::Tensor negative_text() const;           // [1, S, E]
+  at::Tensor negative_text() const;           // [1, S, E], on device()
   std::vector<int64_t> latent_shape() const;  // C, T, H, W
 
   /// Serves the trainers until they close their feeds. Data workers only.
@@ -50,6 +56,7 @@ class Job {
   configs::Config config_;
   workers::NetworkPlan plan_;
   workers::Roles roles_;
+  std::unique_ptr<workers::DeviceGroup> trainers_;
   std::unique_ptr<data::DataSet> data_;
   std::unique_ptr<sharding::Mesh> mesh_;
 };

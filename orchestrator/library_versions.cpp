@@ -96,6 +96,13 @@ std::vector<LibraryVersion> library_versions() {
       {"kernel", system_version(), "the host's system"}};
 }
 
-bool is_loaded(const char* symbol) { return ::dlsym(RTLD_DEFAULT, symbol) != nullptr; }
+// 22809 is 2.28.9.
+std::string nccl_version() {
+  const auto ask = function_named<int(int*)>("ncclGetVersion");
+  int number = 0;
+  if (!ask || ask(&number) != 0) return {};
+  const auto v = static_cast<unsigned>(number);
+  return three_numbers(v / 10000, v / 100 % 100, v % 100);
+}
 
 }  // namespace tmd::orchestrator

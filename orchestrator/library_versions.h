@@ -14,7 +14,7 @@ struct LibraryVersion {
 /// What this process runs with. Thread: any.
 std::vector<LibraryVersion> library_versions();
 
-/// Whether a library that exports `symbol` is loaded into this process.
-bool is_loaded(const char* symbol);
+/// Of the NCCL that is loaded into this process, "2.28.9"; empty when none is.
+std::string nccl_version();
 
 }  // namespace tmd::orchestrator

@@ -76,21 +76,30 @@ std::string what_would_fit(const std::vector<sharding::UnitSpec>& units, shardin
                       : fmt::format("would fit: {}", fmt::join(ways, ", or "));
 }
 
-void require_memory(comm::Communicator& world, const std::vector<sharding::UnitSpec>& units,
+// Free memory where this rank's network goes.
+std::optional<uint64_t> free_memory(at::Device device) {
+  return device.is_cpu() ? available_memory() : std::optional<uint64_t>(cuda::memory_info().free_bytes);
+}
+
+void require_memory(const workers::DeviceGroup& group, const std::vector<sharding::UnitSpec>& units,
                     const sharding::MeshShape& mesh, Precision precision, bool trainable,
                     const std::string& name) {
-  const Host host = this_host(world);
+  comm::Communicator& world = group.comm();
+  // A device is its rank's own.
+  const bool is_host = group.device().is_cpu();
+  const Host host = is_host ? this_host(world) : Host{.ranks = 1, .has_rank_0 = world.rank() == 0};
   comm::run_agreed(world, [&] {
     const sharding::ShardExtents extents = mesh.extents();
     const auto needed =
         static_cast<double>(host_bytes(units, extents, precision, trainable, host.ranks, host.has_rank_0));
-    const std::optional<uint64_t> available = available_memory();
+    const std::optional<uint64_t> available = free_memory(group.device());
     if (!available || needed <= static_cast<double>(*available)) return;
     throw Error(
         ErrorKind::kDoesNotFit,
-        fmt::format("{} with {:.2f} G parameters needs {} on this host ({} of {} ranks), and {} are free",
-                    name, static_cast<double>(sharding::count_elements(units)) / 1e9, gigabytes(needed),
-                    host.ranks, world.size(), gigabytes(static_cast<double>(*available))),
+        fmt::format("{} with {:.2f} G parameters needs {} on this {} ({} of {} ranks), and {} are free", name,
+                    static_cast<double>(sharding::count_elements(units)) / 1e9, gigabytes(needed),
+                    is_host ? "host" : "device", host.ranks, world.size(),
+                    gigabytes(static_cast<double>(*available))),
         what_would_fit(units, extents, precision, trainable, host, *available));
   });
 }
@@ -102,6 +111,15 @@ Precision parse_precision(const std::string& word) {
     if (word == name) return precision;
   }
   throw Error(ErrorKind::kUsage, "there is no element type " + word, "take f64, f32, bf16 or bf16-diffusers");
+}
+
+workers::DeviceOptions parse_device(const std::string& word) {
+  using Kind = workers::DeviceOptions::Kind;
+  for (const auto& [name, kind] :
+       {std::pair("auto", Kind::kAuto), {"cpu", Kind::kCpu}, {"cuda", Kind::kCuda}}) {
+    if (word == name) return {.kind = kind};
+  }
+  throw Error(ErrorKind::kUsage, "there is no device " + word, "take auto, cpu or cuda");
 }
 
 at::ScalarType compute_type(Precision precision) {
@@ -130,18 +148,23 @@ int64_t host_bytes(const std::vector<sharding::UnitSpec>& units, sharding::Shard
   return (bytes.kept + bytes.buffers) * here + gradients;
 }
 
-LoadedWan::LoadedWan(comm::Communicator& world, OpenedWan opened, Precision precision, bool trainable,
-                     const sharding::MeshShape& mesh)
-    : precision_(precision), opened_(std::move(opened)) {
+LoadedWan::LoadedWan(comm::Communicator& world, OpenedWan opened, Precision precision,
+                     const LoadOptions& options)
+    : precision_(precision),
+      opened_(std::move(opened)),
+      group_(world.split(0, world.rank(), "compute"), options.device),
+      buffers_(group_.device()) {
   const model::WanConfig& config = weights().config;
   const sharding::MeshShape shape =
-      sharding::resolve_mesh(mesh, world.size(), {.heads = config.heads, .ffn = config.ffn});
-  require_memory(world, opened_.units(), shape, precision, trainable, weights().files.path().string());
-  mesh_ = std::make_unique<sharding::Mesh>(shape, world);
-  load(world, trainable);
+      sharding::resolve_mesh(options.mesh, world.size(), {.heads = config.heads, .ffn = config.ffn});
+  require_memory(group_, opened_.units(), shape, precision, options.trainable,
+                 weights().files.path().string());
+  mesh_ = std::make_unique<sharding::Mesh>(shape, group_.comm());
+  load(options.trainable);
 }
 
-void LoadedWan::load(comm::Communicator& world, bool trainable) {
+void LoadedWan::load(bool trainable) {
+  comm::Communicator& world = group_.comm();
   const auto start = std::chrono::steady_clock::now();
   const uint64_t memory = resident_memory(), read = bytes_read_by_process();
   const at::ScalarType type = compute_type(precision_);
@@ -174,6 +197,9 @@ void LoadedWan::load(comm::Communicator& world, bool trainable) {
   }
 }
 
-void LoadedWan::close() { mesh_->close(); }
+void LoadedWan::close() {
+  mesh_->close();
+  group_.close();
+}
 
 }  // namespace tmd::orchestrator

@@ -8,6 +8,7 @@
 #include "orchestrator/export_info.h"
 #include "sharding/flat_layout.h"
 #include "sharding/sharded_network.h"
+#include "workers/device.h"
 
 namespace tmd::orchestrator {
 
@@ -23,6 +24,9 @@ enum class Precision {
 Precision parse_precision(const std::string& word);
 at::ScalarType compute_type(Precision precision);
 
+/// "auto", "cpu", "cuda" (`--device`). Throws kUsage for another word.
+workers::DeviceOptions parse_device(const std::string& word);
+
 /// Weights files of a Wan transformer or of an exported student, opened but not loaded: all that their
 /// headers say.
 struct OpenedWan {
@@ -36,6 +40,13 @@ struct OpenedWan {
   std::vector<sharding::UnitSpec> units() const;
 };
 
+/// How weights are loaded.
+struct LoadOptions {
+  bool trainable = false;  ///< gradients of parameters are wanted, and room for all of them on rank 0
+  sharding::MeshShape mesh;
+  workers::DeviceOptions device{.kind = workers::DeviceOptions::Kind::kCpu};
+};
+
 /// Bytes that a network of `units` takes on a host where `here` ranks run: shards, and the buffers of each
 /// rank; for a trainable one with rank 0 on the host also one whole set of gradients.
 int64_t host_bytes(const std::vector<sharding::UnitSpec>& units, sharding::ShardExtents extents,
@@ -44,17 +55,17 @@ int64_t host_bytes(const std::vector<sharding::UnitSpec>& units, sharding::Shard
 /// A Wan transformer or an exported student from weights files, cut over all ranks.
 class LoadedWan {
  public:
-  /// Checks that the weights fit into the memory of the hosts, makes the network and fills it; every rank
-  /// reads its own byte ranges. `trainable`: gradients of parameters are wanted, and room for all of them is
-  /// needed on rank 0. Throws, on all ranks: as load_weights; kDoesNotFit, before anything is read or
-  /// allocated, with what would fit. Keeps a reference to `world`. Collective over: `world`.
-  LoadedWan(comm::Communicator& world, OpenedWan opened, Precision precision, bool trainable = false,
-            const sharding::MeshShape& mesh = {});
+  /// Checks that the weights fit into the memory of the hosts or devices, makes the network and fills it;
+  /// every rank reads its own byte ranges. Throws, on all ranks: as load_weights and DeviceGroup;
+  /// kDoesNotFit, before anything is read or allocated, with what would fit. Collective over: `world`.
+  LoadedWan(comm::Communicator& world, OpenedWan opened, Precision precision,
+            const LoadOptions& options = {});
 
   const model::WanWeights& weights() const { return *opened_.weights; }
   const std::optional<ExportInfo>& info() const { return opened_.info; }
   sharding::ShardedNetwork& network() { return *network_; }
   const sharding::Mesh& mesh() const { return *mesh_; }
+  at::Device device() const { return group_.device(); }
   Precision precision() const { return precision_; }
 
   /// What loading took, over all ranks.
@@ -72,10 +83,11 @@ class LoadedWan {
   void close();
 
  private:
-  void load(comm::Communicator& world, bool trainable);
+  void load(bool trainable);
 
   Precision precision_;
   OpenedWan opened_;
+  workers::DeviceGroup group_;
   std::unique_ptr<sharding::Mesh> mesh_;
   sharding::GatherBuffers buffers_;
   std::unique_ptr<sharding::ShardedNetwork> network_;

@@ -85,8 +85,8 @@ Plan make_plan(const PlanInput& input, const DeviceModel& device) {
   return plan;
 }
 
-PhaseNeed plan_phase(const PlanInput& input, Stage stage, Phase phase, int64_t iteration) {
-  DryRun run(input, MemoryCounter::Counts::kAll);
+PhaseNeed plan_phase(const PlanInput& input, Stage stage, Phase phase, int64_t iteration, at::Device device) {
+  DryRun run(input, device.is_cpu() ? MemoryCounter::Counts::kAll : MemoryCounter::Counts::kMetaOnly);
   run.enter(stage);
   return run.iterate(phase, iteration);
 }

@@ -31,8 +31,9 @@ struct Plan {
 /// iterations.
 Plan make_plan(const PlanInput& input, const DeviceModel& device);
 
-/// Of one iteration of one phase on hosts, as a run can measure it. `iteration`: whose draws it has.
-PhaseNeed plan_phase(const PlanInput& input, workers::Stage stage, method::Phase phase, int64_t iteration);
+/// Of one iteration of one phase as a run on `device` can measure it. `iteration`: whose draws it has.
+PhaseNeed plan_phase(const PlanInput& input, workers::Stage stage, method::Phase phase, int64_t iteration,
+                     at::Device device = at::kCPU);
 
 /// Tables of a plan as text.
 std::string plan_text(const Plan& plan, const DeviceModel& device);

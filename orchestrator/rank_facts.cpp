@@ -14,6 +14,7 @@
 #include <ATen/Version.h>
 #include <nlohmann/json.hpp>
 
+#include "base/cuda_runtime.h"
 #include "base/host_memory.h"
 #include "comm/agree.h"
 #include "orchestrator/library_versions.h"
@@ -126,6 +127,10 @@ void see_process(RankFacts& facts) {
     facts.launcher_cores =
         static_cast<int64_t>(parse_core_list(line_with(status, "Cpus_allowed_list:")).size());
   }
+  const cuda::DeviceCount found = cuda::device_count();
+  facts.no_device = found.reason;
+  for (int device = 0; device < found.count; ++device)
+    facts.devices.push_back(cuda::device_info(device).name);
   facts.open_files_limit = soft_limit(RLIMIT_NOFILE);
   facts.file_bytes_limit = soft_limit(RLIMIT_FSIZE);
   facts.locked_bytes_limit = soft_limit(RLIMIT_MEMLOCK);
@@ -154,7 +159,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankFacts, host, cores, launcher_cores, core_
                                    memory_total_bytes, memory_available_bytes, memory_group_bytes,
                                    shared_memory_total_bytes, shared_memory_free_bytes, open_files_limit,
                                    file_bytes_limit, locked_bytes_limit, address_bytes_limit, has_infiniband,
-                                   gpu_driver, gpus, versions, clock_us, environment)
+                                   gpu_driver, gpus, devices, no_device, versions, clock_us, environment)
 
 std::vector<RankFacts> gather_facts(comm::Communicator& world, int64_t threads) {
   RankFacts own;

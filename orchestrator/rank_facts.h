@@ -32,9 +32,11 @@ struct RankFacts {
   uint64_t locked_bytes_limit = kNoLimit;   ///< RLIMIT_MEMLOCK
   uint64_t address_bytes_limit = kNoLimit;  ///< RLIMIT_AS
   bool has_infiniband = false;
-  std::string gpu_driver;  ///< of NVIDIA, its version; empty when there is none
-  int64_t gpus = 0;        ///< that this driver lists
-  std::string versions;    ///< of the libraries, in one text to compare
+  std::string gpu_driver;            ///< of NVIDIA, its version; empty when there is none
+  int64_t gpus = 0;                  ///< that this driver lists
+  std::vector<std::string> devices;  ///< names of those that this process can compute on
+  std::string no_device;             ///< why there are none
+  std::string versions;              ///< of the libraries, in one text to compare
   /// This rank's clock in microseconds since 1970, after barriers that all ranks leave together.
   std::vector<int64_t> clock_us;
   std::map<std::string, std::string> environment;  ///< what launchers and libraries obey, where it is set

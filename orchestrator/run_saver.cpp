@@ -53,16 +53,23 @@ void RunSaver::check_space() {
   if (duration_s_ == 0) duration_s_ = bytes / kSlowBytesPerSecond;
   comm::run_agreed(trainers, [&] {
     if (trainers.rank() != 0) return;
-    const int64_t more = std::max<int64_t>(1, 2 - static_cast<int64_t>(store_.steps().size()));
-    const auto free = static_cast<double>(free_bytes(store_.root()));
-    if (free >= static_cast<double>(more) * bytes) return;
-    const std::string text = fmt::format(
-        "{} more checkpoint{} of {:.1f} MB need room in {}, and the file system has {:.1f} MB "
-        "left",
-        more, more == 1 ? "" : "s", bytes / 1e6, store_.root().string(), free / 1e6);
-    check(!refuses, ErrorKind::kIo, text, "free some space, or give a --run folder elsewhere");
-    log_warning("{}", text);
+    try {
+      require_space(bytes);
+    } catch (const Error& e) {
+      if (refuses) throw;
+      log_warning("training goes on: {}", e.what());
+    }
   });
+}
+
+void RunSaver::require_space(double bytes) const {
+  const int64_t more = std::max<int64_t>(1, 2 - static_cast<int64_t>(store_.steps().size()));
+  const auto free = static_cast<double>(free_bytes(store_.root()));
+  check(
+      free >= static_cast<double>(more) * bytes, ErrorKind::kIo,
+      fmt::format("{} more checkpoint{} of {:.1f} MB need room in {}, and the file system has {:.1f} MB left",
+                  more, more == 1 ? "" : "s", bytes / 1e6, store_.root().string(), free / 1e6),
+      "free some space, or give a --run folder elsewhere");
 }
 
 void RunSaver::prune(int64_t step) const {
@@ -78,6 +85,7 @@ void RunSaver::prune(int64_t step) const {
 
 void RunSaver::start(const RunCounters& counters, const std::vector<workers::NetworkRole>& changing) {
   begun_ = Clock::now();
+  job_.settle_device();
   probe_.reset();
   const int64_t step = counters.iteration;
   checkpoint::SaveHooks hooks{.before_write = [this, step] { fault_.reach("write", step); },

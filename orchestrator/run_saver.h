@@ -77,6 +77,7 @@ class RunSaver {
   using Clock = std::chrono::steady_clock;
 
   void start(const RunCounters& counters, const std::vector<workers::NetworkRole>& changing);
+  void require_space(double bytes) const;
   void advance_once();
   void settle();
   template <class Action>

@@ -22,8 +22,9 @@ using data::kWanCodec;
 constexpr VideoSize kPublishedSize = {.frames = 81, .height = 480, .width = 832};
 
 void check_for_run(const SourceOptions& options) {
-  check(!options.size.is_given() && !options.precision, ErrorKind::kUsage,
-        "--frames, --height, --width and --dtype are for exports and published models",
+  const bool has_device = options.device.kind != workers::DeviceOptions::Kind::kAuto;
+  check(!options.size.is_given() && !options.precision && !has_device, ErrorKind::kUsage,
+        "--frames, --height, --width, --dtype and --device are for exports and published models",
         "tmd export writes an export of a run");
   check(!options.teacher || !options.average, ErrorKind::kUsage,
         "--average is of the network that the run trains, --teacher of the one that it only uses",
@@ -90,13 +91,15 @@ class WeightsSource : public SampleSource {
     check(!options.teacher && !options.average, ErrorKind::kUsage,
           "--teacher and --average are for runs; weights hold one network");
     precision_ = precision;
+    device_ = options.device;
     opened_.emplace(world, weights);
     comm::run_agreed(world, [&] { set_up(options); });
   }
 
   void load() override {
     set_compute_threads(world_, 0);
-    loaded_ = std::make_unique<LoadedWan>(world_, std::move(*opened_), precision_);
+    loaded_ = std::make_unique<LoadedWan>(world_, std::move(*opened_), precision_,
+                                          LoadOptions{.trainable = false, .mesh = {}, .device = device_});
     network_ = &loaded_->network();
   }
 
@@ -147,6 +150,7 @@ class WeightsSource : public SampleSource {
   comm::Communicator& world_;
   fs::path folder_;
   Precision precision_ = Precision::kF32;
+  workers::DeviceOptions device_;
   std::optional<OpenedWan> opened_;  // until load
   std::unique_ptr<LoadedWan> loaded_;
 };
@@ -181,7 +185,8 @@ SourceOptions source_options(const Arguments& arguments, std::vector<std::string
   SourceOptions options{.average = arguments.has("average"),
                         .sampler_words = std::move(sampler_words),
                         .size = {.frames = size("frames"), .height = size("height"), .width = size("width")},
-                        .precision = {}};
+                        .precision = {},
+                        .device = parse_device(arguments.value_or("device", "auto"))};
   if (arguments.has("dtype")) options.precision = parse_precision(arguments.required("dtype"));
   return options;
 }

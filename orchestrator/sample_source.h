@@ -32,10 +32,11 @@ struct SourceOptions {
   std::vector<std::string> sampler_words;  ///< replace a teacher's sampler options, and the batch of both
   VideoSize size;                          ///< of weights with Wan latents
   std::optional<Precision> precision;      ///< of weights; default float32
+  workers::DeviceOptions device;           ///< of weights; a run's stands in its configuration
 };
 
-/// Those of a verb's command line but for `teacher`: --average, --frames, --height, --width, --dtype. Throws
-/// kUsage for a size below 1 and an unknown type.
+/// Those of a verb's command line but for `teacher`: --average, --frames, --height, --width, --dtype,
+/// --device. Throws kUsage for a size below 1 and an unknown type or device.
 SourceOptions source_options(const Arguments& arguments, std::vector<std::string> sampler_words);
 
 /// A network that makes samples: a run's student or teacher, an exported one, or a published Wan model as a

@@ -34,9 +34,9 @@ at::Tensor sample_rows(const sharding::Mesh& mesh, const SampleRequest& request,
     }
     std::vector<int64_t> numbers = index;
     for (int64_t& number : numbers) number += request.first_number;
-    const at::Tensor local = sample(numbers, request.text.index_select(0, at::tensor(index, at::kLong)))
-                                 .to(at::kFloat)
-                                 .contiguous();
+    at::Tensor local = sample(numbers, request.text.index_select(0, at::tensor(index, at::kLong)));
+    if (!local.is_meta()) local = local.cpu();
+    local = local.to(at::kFloat).contiguous();
     std::vector<int64_t> shape = local.sizes().vec();
     shape.insert(shape.begin(), {ranks, sharers});
     const at::Tensor all = at::empty(shape, local.options());

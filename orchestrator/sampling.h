@@ -49,7 +49,7 @@ at::Tensor pair_noise(const data::DataSet& set, const std::vector<int64_t>& samp
 using SampleProgress = std::function<void(int64_t done)>;
 
 /// Samples of the teacher by `options.steps` steps (method::sample_euler, sample_unipc), on all ranks:
-/// [N, C, T, H, W] float32 on the network's device. The rows are dealt over the ranks of the mesh; their
+/// [N, C, T, H, W] float32 on the host. The rows are dealt over the ranks of the mesh; their
 /// noise, and so the result up to rounding, does not depend on how. Throws kData when latents or text do not
 /// fit the model. Collective over: world() of the network's mesh.
 at::Tensor sample_teacher(const workers::NetworkPlan& plan, sharding::ShardedNetwork& teacher,

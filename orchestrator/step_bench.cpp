@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -27,6 +27,7 @@
 #include "sharding/adamw.h"
 #include "sharding/initialise.h"
 #include "sharding/memory_counter.h"
+#include "workers/device.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -104,14 +105,14 @@ double process_age() {
 /// The networks and their steps.
 class Job {
  public:
-  Job(const StepBenchPlan& plan, const StepPreset& preset, const sharding::Mesh& mesh)
-      : plan_(plan), preset_(preset), mesh_(mesh) {
+  Job(const StepBenchPlan& plan, const StepPreset& preset, const sharding::Mesh& mesh, at::Device device)
+      : plan_(plan), preset_(preset), mesh_(mesh), device_(device), buffers_(device), arena_(device) {
     make("student", true);
     if (plan.mode == "bare") bare_.emplace(preset.wan, *networks_.at("student"));
     if (plan.mode != "plain" && plan.mode != "bare") make("fake", true), make("teacher", false);
     at::Tensor one =
         at::randn({1, preset.wan.text_length, preset.wan.text_dim}, generator(plan.seed * 7 + 1));
-    negative_ = one.expand({plan.batch, -1, -1}).contiguous();
+    negative_ = one.expand({plan.batch, -1, -1}).contiguous().to(device);
   }
 
   std::map<std::string, double> iterate(int64_t number, std::map<std::string, double>& seconds) {
@@ -122,6 +123,7 @@ class Job {
       if (plan_.mode != step && !(plan_.mode == "both" && is_of_both)) return;
       start_ = Clock::now();
       losses[step] = action(data);
+      workers::synchronize(device_);
       seconds[step] = seconds_since(start_);
       if (step == "plain" || step == "bare") seconds["passes"] = passes_s_;
     };
@@ -182,13 +184,14 @@ class Job {
       noises.push_back(at::randn({kNoises, shape[0], shape[1], shape[2], shape[3]}, g));
       times.push_back(at::randint(20, 981, {kNoises}, g, at::kLong).to(at::kDouble));
     }
-    return {at::stack(latents), at::stack(texts), at::stack(noises), at::stack(times)};
+    return {at::stack(latents).to(device_), at::stack(texts).to(device_), at::stack(noises).to(device_),
+            at::stack(times)};
   }
 
   // The straight path between x and noise at `time`, and sigma in the shape of the latents.
   static std::pair<at::Tensor, at::Tensor> shift(const at::Tensor& time, const at::Tensor& x,
                                                  const at::Tensor& noise) {
-    const at::Tensor s = (time.to(at::kFloat) / 1000).view({-1, 1, 1, 1, 1});
+    const at::Tensor s = (time.to(at::kFloat) / 1000).view({-1, 1, 1, 1, 1}).to(x.device());
     return {(1 - s) * x + s * noise, s};
   }
 
@@ -202,6 +205,7 @@ class Job {
     (loss / mesh_.data_ranks()).backward();
     buffers_.end_phase();
     ShardedNetwork& net = *networks_.at(name);
+    workers::synchronize(device_);
     passes_s_ = seconds_since(start_);
     if (bare_) bare_->hand_over_gradients();
     net.reduce_over_replicas();
@@ -251,6 +255,7 @@ class Job {
   const StepBenchPlan& plan_;
   const StepPreset& preset_;
   const sharding::Mesh& mesh_;
+  at::Device device_;
   sharding::GatherBuffers buffers_;
   sharding::GradientArena arena_;
   std::map<std::string, std::unique_ptr<ShardedNetwork>> networks_;
@@ -285,8 +290,13 @@ StepPreset step_preset(const std::string& name) {
   if (name == "tiny") return make(4, 32, 512, 4, 3, 16, 16);
   if (name == "small") return make(12, 64, 3072, 8, 5, 16, 24);
   if (name == "wide") return make(12, 128, 8960, 2, 3, 16, 16);
+  if (name == "wan1.3b") {
+    StepPreset preset = make(12, 128, 8960, 30, 21, 60, 104);
+    preset.wan.text_dim = 4096, preset.wan.text_length = 512;
+    return preset;
+  }
   throw Error(ErrorKind::kUsage, "tmd bench step: there is no preset '" + name + "'",
-              "take tiny, small or wide");
+              "take tiny, small, wide or wan1.3b");
 }
 
 StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
@@ -304,10 +314,12 @@ StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
   const auto shape =
       sharding::resolve_mesh(plan.mesh, world.size(), {.heads = preset.wan.heads, .ffn = preset.wan.ffn});
   bool is_muted = false;
-  MutedCommunicator trainers(world, is_muted);
+  workers::DeviceGroup group(world.split(0, world.rank(), "compute"), plan.device);
+  bench.device = group.device().is_cpu() ? "cpu" : "cuda";
+  MutedCommunicator trainers(group.comm(), is_muted);
   sharding::Mesh mesh(shape, trainers);
   {
-    Job job(plan, preset, mesh);
+    Job job(plan, preset, mesh, group.device());
     bench.parameters = job.parameters();
     world.barrier();
     bench.ready_s = comm::agree_slowest(world, process_age());
@@ -340,9 +352,14 @@ StepBench measure_steps(comm::Communicator& world, const StepBenchPlan& plan) {
     bench.gather_exposed_s = exposed.gather_s / count;
     bench.reduce_exposed_s = exposed.reduce_s / count;
     bench.exchange_exposed_s = exposed.exchange_s / count;
+    if (!group.device().is_cpu()) {  // the caching allocator keeps what it has taken
+      const cuda::MemoryInfo memory = cuda::memory_info();
+      bench.device_bytes = worst(memory.total_bytes - memory.free_bytes);
+    }
   }
   bench.peak_added = worst(peak_resident_memory() - before);
   mesh.close();
+  group.close();
   return bench;
 }
 
@@ -367,6 +384,8 @@ nlohmann::json StepBench::json(const StepBenchPlan& plan) const {
           {"ready_s", ready_s},
           {"resident_before_mib", resident_before / 1048576},
           {"peak_added_mib", peak_added / 1048576},
+          {"device", device},
+          {"device_mib", device_bytes / 1048576},
           {"counted", counted},
           {"parameters", parameters},
           {"tokens_per_sample", tokens},
@@ -391,6 +410,8 @@ std::string StepBench::table(const StepBenchPlan& plan) const {
   text += fmt::format(
       "  networks ready after {:.2f} s; memory {:.0f} MiB before them, {:.0f} MiB more at the peak\n",
       ready_s, resident_before / 1048576, peak_added / 1048576);
+  if (device_bytes > 0)
+    text += fmt::format("  memory of the device that is taken: {:.0f} MiB\n", device_bytes / 1048576);
   text += "  tensors at their peak, rank 0: " + counted + "\n";
   for (const auto& [name, loss] : losses.back())
     text += fmt::format("  last loss of the {} {:.9g}\n", name, loss);

@@ -10,6 +10,7 @@
 #include "comm/communicator.h"
 #include "model/wan_config.h"
 #include "sharding/mesh.h"
+#include "workers/device_options.h"
 
 namespace tmd::orchestrator {
 
@@ -18,7 +19,7 @@ struct StepPreset {
   model::WanConfig wan;
   int64_t frames = 1, height = 2, width = 2;  ///< of a latent
 };
-/// "tiny", "small", "wide". Throws kUsage for another name.
+/// "tiny", "small", "wide", and "wan1.3b": the published network with latents of 81 frames of 480 x 832. Throws kUsage for another name.
 StepPreset step_preset(const std::string& name);
 
 struct StepBenchPlan {
@@ -31,6 +32,7 @@ struct StepBenchPlan {
   int64_t measured = 3;
   int64_t keep_blocks = 0;
   int64_t threads = 1;
+  workers::DeviceOptions device{.kind = workers::DeviceOptions::Kind::kCpu};
   /// After the warm-up nothing is communicated any more: what a step takes without that. Losses have no
   /// meaning.
   bool mute = false;
@@ -58,6 +60,8 @@ struct StepBench {
   double ready_s = 0;             ///< from the start of the slowest process to networks that are filled
   double resident_before = 0;     ///< bytes before the networks are made, worst rank
   double peak_added = 0;          ///< peak of the resident bytes less those before, worst rank
+  double device_bytes = 0;        ///< taken of the device's memory at the end, worst rank; 0 on CPUs
+  std::string device;             ///< "cpu", "cuda"
   std::string counted;            ///< rank 0: what the tensors took at their peak, by item
   int64_t parameters = 0;         ///< of one network
   int64_t tokens = 0;             ///< of one sample

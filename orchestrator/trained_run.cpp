@@ -77,7 +77,8 @@ TrainedRun::TrainedRun(comm::Communicator& trainers, const fs::path& folder, std
   job_ = std::make_unique<Job>(trainers, loaded_->config);
   run_folder_ = place.run;
   networks_ = std::make_unique<workers::StageNetworks>(job_->plan(), loaded_->config.stages, job_->mesh(),
-                                                       job_->type(), loaded_->config.run.seed);
+                                                       job_->type(), loaded_->config.run.seed,
+                                                       /*keep_blocks=*/0, job_->device());
   const checkpoint::Store store(place.run / "checkpoints");
   const auto load = [&](int64_t step) { load_checkpoint(store, step, job_->mesh(), *networks_); };
   if (place.step) {

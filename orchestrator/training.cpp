@@ -47,7 +47,7 @@ Training::Training(Job& job, const RunFolder& folder, const TrainRequest& reques
       experiment_hash_(experiment_hash),
       store_(folder.checkpoints()),
       networks_(job.plan(), job.config().stages, job.mesh(), job.type(), job.config().run.seed,
-                job.config().train.keep_blocks),
+                job.config().train.keep_blocks, job.device()),
       negative_text_(job.negative_text()),
       trainer_(job.plan(), job.config().train, job.config().stages, job.mesh(), job.config().run.seed,
                networks_, negative_text_),
@@ -60,6 +60,7 @@ Training::Training(Job& job, const RunFolder& folder, const TrainRequest& reques
              {.before_commit = [this](int64_t step) { judge_.before_commit(step); },
               .to_keep = [this](int64_t step) { return checkpoints_to_keep(step); }}) {
   trainer_.set_observer(this);
+  trainer_.set_upload(job.upload());
   trainer_.set_pair_noise([this](const std::vector<int64_t>& samples, const at::Tensor& like) {
     return pair_noise(job_.data(), samples, like);
   });
@@ -214,17 +215,18 @@ void Training::agree_on_saves_and_stops(double iteration_s) {
 constexpr int kMeasuredIteration = 2;
 
 workers::IterationReport Training::train_within_memory(const workers::IterationIndex& index) {
-  sharding::MemoryCounter& memory = sharding::MemoryCounter::process();
   const method::Phase phase = trainer_.phase_of(index);
-  memory.reset_peak();
+  workers::reset_peak_memory(job_.device());
   try {
     workers::IterationReport report = trainer_.run(index, *feed_);
-    tensor_peak_ = memory.peak().total;
+    tensor_peak_ = workers::peak_memory(job_.device());
     if (++phase_iterations_[{networks_.stage(), phase}] == kMeasuredIteration)
       compare_with_plan(phase, index);
     return report;
   } catch (const std::bad_alloc&) {
     refuse_memory(phase, index, Error(ErrorKind::kDoesNotFit, "the host gives no more memory"));
+  } catch (const c10::OutOfMemoryError&) {
+    refuse_memory(phase, index, Error(ErrorKind::kDoesNotFit, "the device gives no more memory"));
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kDoesNotFit) throw;
     refuse_memory(phase, index, error);
@@ -236,7 +238,7 @@ std::optional<sharding::MemoryCounter::Peak> Training::planned_peak(method::Phas
   try {
     const PlanInput input{
         job_.config(), job_.trainers().size(), {header.latent_shape, header.text_shape}, job_.type()};
-    return plan_phase(input, networks_.stage(), phase, iteration).peak;
+    return plan_phase(input, networks_.stage(), phase, iteration, job_.device()).peak;
   } catch (const std::exception& error) {  // a run does not end for its plan
     log_warning("no plan of the memory of {} iterations: {}", method::name(phase), error.what());
     return {};

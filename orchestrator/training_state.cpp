@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "orchestrator/run_folder.h"
+#include "workers/device.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -68,6 +69,7 @@ const char* dtype_name(at::ScalarType type) {
   return type == at::kDouble ? "F64" : "F32";
 }
 
+// `Bytes`: a span over the tensors' memory, wherever that is.
 template <class Part, class Bytes>
 std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
   std::vector<Part> parts;
@@ -82,6 +84,15 @@ std::vector<Part> parts_of(const std::vector<NamedShard>& shards) {
     part.bytes = Bytes(static_cast<typename Bytes::pointer>(shard.values.data_ptr()), shard.values.nbytes());
   }
   return parts;
+}
+
+// The same shards on the host, where files are read to; those that lie there are taken as they are.
+std::vector<NamedShard> on_host(const std::vector<NamedShard>& shards) {
+  std::vector<NamedShard> host = shards;
+  for (NamedShard& shard : host) {
+    if (!shard.values.is_cpu()) shard.values = at::empty_like(shard.values, at::kCPU);
+  }
+  return host;
 }
 
 Stage stage_named(const std::string& text) {
@@ -119,6 +130,15 @@ std::vector<NamedShard> shards_to_write(const sharding::Mesh& mesh, workers::Sta
   return shards;
 }
 
+std::vector<checkpoint::LocalPart> local_parts(const sharding::Mesh& mesh, workers::StageNetworks& networks) {
+  const std::vector<NamedShard> shards = shards_to_write(mesh, networks);
+  auto parts = parts_of<checkpoint::LocalPart, std::span<const std::byte>>(shards);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!shards[i].values.is_cpu()) parts[i].device = shards[i].values.device().index();
+  }
+  return parts;
+}
+
 }  // namespace
 
 std::unique_ptr<checkpoint::BackgroundSave> begin_checkpoint(
@@ -132,10 +152,10 @@ std::unique_ptr<checkpoint::BackgroundSave> begin_checkpoint(
                                             .experiment_hash = experiment_hash,
                                             .code_version = code_version(),
                                             .state = to_json(counters, networks)};
-  return std::make_unique<checkpoint::BackgroundSave>(
-      mesh.world(), store.folder(counters.iteration), description,
-      parts_of<checkpoint::LocalPart, std::span<const std::byte>>(shards_to_write(mesh, networks)),
-      std::move(hooks), std::move(groups));
+  workers::synchronize(networks.buffers().device());  // writers read its memory without asking
+  return std::make_unique<checkpoint::BackgroundSave>(mesh.world(), store.folder(counters.iteration),
+                                                      description, local_parts(mesh, networks),
+                                                      std::move(hooks), std::move(groups));
 }
 
 int64_t checkpoint_bytes(const sharding::Mesh& mesh, workers::StageNetworks& networks) {
@@ -149,12 +169,18 @@ RunCounters load_checkpoint(const checkpoint::Store& store, int64_t step, const 
                             workers::StageNetworks& networks) {
   // The ranks that hold the state once between them.
   comm::Communicator& readers = mesh.extents().pieces > 1 ? mesh.world() : mesh.copy_group();
+  std::vector<NamedShard> shards, host;
   const auto make_parts = [&](const checkpoint::Description& of) {
     networks.allocate(stage_named(of.state.at("stage")));
-    return parts_of<checkpoint::PartToLoad, std::span<std::byte>>(named_shards(networks));
+    shards = named_shards(networks);
+    host = on_host(shards);
+    return parts_of<checkpoint::PartToLoad, std::span<std::byte>>(host);
   };
   const checkpoint::Description description =
       checkpoint::load(mesh.world(), readers, store.folder(step), make_parts);
+  for (size_t i = 0; i < shards.size(); ++i) {
+    if (!shards[i].values.is_cpu()) shards[i].values.copy_(host[i].values);
+  }
   const json& state = description.state;
   for (auto& [role, trained] : networks.all()) {
     trained.network->publish();

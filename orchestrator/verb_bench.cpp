@@ -13,6 +13,7 @@
 #include "orchestrator/arguments.h"
 #include "orchestrator/checkpoint_bench.h"
 #include "orchestrator/comm_bench.h"
+#include "orchestrator/loaded_wan.h"
 #include "orchestrator/step_bench.h"
 #include "orchestrator/verbs.h"
 
@@ -23,9 +24,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kHelp =
     R"(tmd bench comm [OPERATION ...] [--largest BYTES] [--repeats N] [--json FILE]
-tmd bench step [--preset tiny|small|wide] [--mode both|student|critic|plain|bare] [--dtype fp32|bf16] [--iterations N]
-               [--warmup N] [--batch N] [--threads N] [--keep_blocks K] [--mesh.AXIS N] [--mesh.two_level]
-               [--mute] [--json FILE]
+tmd bench step [--preset tiny|small|wide|wan1.3b] [--mode both|student|critic|plain|bare] [--dtype fp32|bf16]
+               [--device auto|cpu|cuda] [--iterations N] [--warmup N] [--batch N] [--threads N] [--keep_blocks K]
+               [--mesh.AXIS N] [--mesh.two_level] [--mute] [--json FILE]
 tmd bench checkpoint --folder DIR [--preset tiny|small|wide] [--repeats N] [--iterations N] [--mesh.AXIS N] [--json FILE]
 
 Measures how fast the ranks that it is started on communicate: all_gather, reduce_scatter, all_reduce, all_to_all,
@@ -45,7 +46,7 @@ numbers in seconds.
 
 bench step measures training steps on three networks (frozen teacher, student, fake score) that need no files: forward and backward
 passes as in distillation, and AdamW. Shown are times of the slowest rank, what waited for communication, memory and
-losses. scripts/bench runs the same work on FSDP2 with diffusers' network beside it. What the engine costs: --mode plain is one
+losses. wan1.3b has the size of the published network and of its clips (480p). scripts/bench runs the same work on FSDP2 with diffusers' network beside it. What the engine costs: --mode plain is one
 network, bare the same without any engine (one rank; compare with --keep_blocks 1000, since it recomputes nothing); --mute
 measures steps that communicate nothing, whose losses have no meaning.
 
@@ -103,7 +104,8 @@ StepBenchPlan parse_step_plan(const Arguments& arguments) {
   check(arguments.plain().size() == 1, ErrorKind::kUsage,
         "tmd bench step: unexpected word " + arguments.plain().back());
   StepBenchPlan plan;
-  plan.preset = one_of(arguments, "preset", {"small", "tiny", "wide"});
+  plan.preset = one_of(arguments, "preset", {"small", "tiny", "wide", "wan1.3b"});
+  plan.device = parse_device(arguments.value_or("device", "auto"));
   plan.mode = one_of(arguments, "mode", {"both", "student", "critic", "plain", "bare"});
   plan.type = one_of(arguments, "dtype", {"fp32", "bf16"}) == "bf16" ? at::kBFloat16 : at::kFloat;
   plan.measured = in_range(arguments, "iterations", plan.measured, 1, 100000);
@@ -146,7 +148,7 @@ std::set<std::string> options_of(const std::string& subject) {
   std::set<std::string> options = {"preset", "iterations", "json"};
   options.insert(kMeshOptions.begin(), kMeshOptions.end());
   if (subject == "step") {
-    options.insert({"mode", "dtype", "warmup", "batch", "threads", "keep_blocks"});
+    options.insert({"mode", "dtype", "device", "warmup", "batch", "threads", "keep_blocks"});
   } else {
     options.insert({"folder", "repeats"});
   }

@@ -26,7 +26,7 @@ tmd data synth                  samples a teacher into a folder of data files, e
   [--part SAMPLES]              of a file (default 64); each file appears as a whole
   [--seed S]                    the noise of sample i is a function of (S, i), and the files say both (default 1)
   [--sampler.KEY=VALUE ...]     how the teacher is sampled (tmd inspect options), --sampler.batch at once per rank
-  [--average] [--dtype f32|f64|bf16] [--frames F] [--height H] [--width W]   as of tmd sample
+  [--average] [--dtype f32|f64|bf16] [--device auto|cpu|cuda] [--frames F] [--height H] [--width W]   as of tmd sample
 
 The same command again makes what is missing; parts of other settings are refused (78), a broken one is named (65).
 A signal (SIGTERM, SIGUSR1, SIGUSR2) or TMD_END_TIME ends it behind the part at hand, with exit code 75.
@@ -83,10 +83,10 @@ int run_on_one_rank(const Arguments& arguments) {
 
 int synth(comm::Communicator& world, const std::vector<std::string>& words) {
   const SamplerWords split = take_sampler_words(words);
-  const Arguments arguments(
-      "data synth", split.rest,
-      {"weights", "prompts", "count", "output", "part", "seed", "dtype", "frames", "height", "width"},
-      {"average"});
+  const Arguments arguments("data synth", split.rest,
+                            {"weights", "prompts", "count", "output", "part", "seed", "dtype", "frames",
+                             "height", "width", "device"},
+                            {"average"});
   arguments.refuse_plain();
   SynthRequest request{.weights = arguments.required("weights"),
                        .source = source_options(arguments, split.sampler),

@@ -9,7 +9,7 @@ namespace {
 constexpr const char* kHelp =
     R"(tmd demo [--full] [--quick] [--only mixture|shapes] [--run DIR] [--configs DIR]
 
-Distils two toys on the CPU, with the code paths of a real run: MPI ranks, a data worker, sharded networks, checkpoints.
+Distils two toys with the code paths of a real run: MPI ranks, a data worker, sharded networks, checkpoints.
 The 2-D mixture is trained from nothing; the moving shapes start from a shipped teacher, or with --full from nothing too.
 --quick runs everything at a tenth of the iterations, to see that it runs; its numbers promise nothing.
 Prints a table for each and writes DIR/report.html (default DIR: runs/demo, with --quick

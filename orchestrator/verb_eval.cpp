@@ -12,13 +12,14 @@
 #include "orchestrator/eval_compare.h"
 #include "orchestrator/eval_report.h"
 #include "orchestrator/evaluate.h"
+#include "orchestrator/kept_samples.h"
 #include "orchestrator/verbs.h"
 
 namespace tmd::orchestrator {
 namespace {
 
 constexpr const char* kHelp =
-    R"(tmd eval --run DIR [--json FILE] [--samples N] [--seed S] [--average] [--section.key=value ...]
+    R"(tmd eval --run DIR [--json FILE] [--samples N] [--seed S] [--average] [--teacher FILE] [--section.key=value ...]
 tmd eval --compare A.json B.json
 
 Samples the teacher (all its steps, and as few as the student takes) and the student of a run, and measures them against
@@ -28,10 +29,14 @@ scores. Then every metric with its 95 % bootstrap interval, and how the student 
 Prompts, seeds and all numbers go to FILE (docs/formats/eval.md). Default: DIR/eval/step_N.json, with what is not the default in
 the name, e.g. step_N_average_samples64_seed2.json, and options as a hash of them. Runs on any number of ranks.
 
+--teacher FILE keeps the samples of the teacher with all its steps, which cost the most: the next evaluation of a student of
+the same teacher, with the same seed and prompts, reads them there; for anything else the file is refused.
+
 --compare holds two such files of the same judge, samples, seed and prompts against each other.
 
   mpirun -n 2 tmd eval --run runs/clips
   mpirun -n 2 tmd eval --run runs/clips --samples 128 --sampler.steps=30
+  mpirun -n 2 tmd eval --run runs/clips --teacher runs/teacher-seed1.safetensors
   tmd eval --compare runs/tmd/eval/step_00000600.json runs/dmd2v/eval/step_00000600.json
 )";
 
@@ -82,7 +87,8 @@ int compare(comm::Communicator& world, const Arguments& arguments, const Words& 
         fmt::format("tmd eval: --compare takes two files, not {}", files.size()),
         "tmd eval --compare A.json B.json");
   const bool is_alone = words.options.empty() && !arguments.has("run") && !arguments.has("json") &&
-                        !arguments.has("samples") && !arguments.has("seed") && !arguments.has("average");
+                        !arguments.has("samples") && !arguments.has("seed") && !arguments.has("average") &&
+                        !arguments.has("teacher");
   check(is_alone, ErrorKind::kUsage, "tmd eval: --compare takes no other option");
   comm::run_agreed(world, [&] {
     if (world.rank() == 0) std::cout << compare_evaluations(files[0], files[1]) << std::flush;
@@ -110,7 +116,8 @@ void publish_report(const Evaluator& evaluator, const nlohmann::json& report,
 
 int run(comm::Communicator& world, const std::vector<std::string>& all_words) {
   const Words words = split(all_words);
-  const Arguments arguments("eval", words.own, {"run", "json", "samples", "seed"}, {"average"}, {"compare"});
+  const Arguments arguments("eval", words.own, {"run", "json", "samples", "seed", "teacher"}, {"average"},
+                            {"compare"});
   arguments.refuse_plain();
   if (arguments.has("compare")) return compare(world, arguments, words);
   const int64_t count = arguments.integer_or("samples", kSamples);
@@ -133,7 +140,10 @@ int run(comm::Communicator& world, const std::vector<std::string>& all_words) {
   const std::vector<Contender> list = contenders(trained, trained.student() != nullptr);
   for (const Contender& contender : list) {
     const at::Tensor teacher = rows.empty() ? at::Tensor() : rows.front().samples;
-    rows.push_back(evaluate(trained, contender, evaluator.get(), seed, {}, teacher));
+    rows.push_back(rows.empty() && arguments.has("teacher")
+                       ? sample_once(trained, contender, evaluator.get(), seed, arguments.required("teacher"))
+                       : sample_contender(trained, contender, evaluator.get(), seed));
+    measure(trained, rows.back(), evaluator.get(), teacher);
   }
   comm::run_agreed(world, [&] {
     if (!evaluator) return;

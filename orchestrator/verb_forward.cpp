@@ -25,7 +25,7 @@ namespace {
 
 constexpr const char* kHelp =
     R"(tmd forward --weights DIR|FILE --inputs IN.safetensors --output OUT.safetensors [--dtype f64|f32|bf16|bf16-diffusers]
-            [--blocks 0,29] [--gradients] [--report FILE.json] [--mesh.sequence N] [--mesh.tensor N]
+            [--device auto|cpu|cuda] [--blocks 0,29] [--gradients] [--report FILE.json] [--mesh.sequence N] [--mesh.tensor N]
 
 Runs a Wan transformer once, so that it can be held against another implementation. DIR is a model folder as published
 (original or diffusers layout, sharded or not) or an export; IN holds
@@ -48,6 +48,13 @@ sum(output * output_gradient): `grad.latents`, `grad.text` and `grad.NAME` for e
 
 struct Inputs {
   at::Tensor latents, timestep, text, output_gradient;
+
+  // Times stay on the host, where they decide what is computed.
+  void to(at::Device device) {
+    latents = latents.to(device);
+    text = text.to(device);
+    if (output_gradient.defined()) output_gradient = output_gradient.to(device);
+  }
 };
 
 Inputs read_inputs(const std::string& path, bool gradients, at::ScalarType type) {
@@ -138,7 +145,7 @@ nlohmann::json report_of(const LoadedWan::LoadReport& load, double forward_s, in
 int run(comm::Communicator& world, const std::vector<std::string>& words) {
   const Arguments arguments(
       "forward", words,
-      {"weights", "inputs", "output", "dtype", "blocks", "report", "mesh.sequence", "mesh.tensor"},
+      {"weights", "inputs", "output", "dtype", "blocks", "report", "device", "mesh.sequence", "mesh.tensor"},
       {"gradients"});
   arguments.refuse_plain();
   const bool gradients = arguments.has("gradients");
@@ -159,7 +166,10 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   });
   const sharding::MeshShape mesh{.sequence = arguments.integer_or("mesh.sequence", 1),
                                  .tensor = arguments.integer_or("mesh.tensor", 1)};
-  LoadedWan loaded(world, std::move(opened), precision, gradients, mesh);
+  LoadedWan loaded(
+      world, std::move(opened), precision,
+      {.trainable = gradients, .mesh = mesh, .device = parse_device(arguments.value_or("device", "auto"))});
+  in.to(loaded.device());
   const model::WanDit dit(
       loaded.weights().config, loaded.network(),
       precision == Precision::kBf16Diffusers ? std::optional(at::kBFloat16) : std::nullopt);

@@ -23,8 +23,8 @@ namespace {
 
 constexpr const char* kHelp =
     R"(tmd sample --weights DIR --output DIR [--prompts FILE.h5] [--count N] [--steps M] [--seed S] [--teacher] [--average]
-           [--dtype f32|f64|bf16] [--frames F] [--height H] [--width W] [--vae FILE] [--taew FILE]
-           [--write-noise FILE.safetensors] [--sampler.KEY=VALUE ...]
+           [--dtype f32|f64|bf16] [--device auto|cpu|cuda] [--frames F] [--height H] [--width W] [--vae FILE]
+           [--taew FILE] [--write-noise FILE.safetensors] [--sampler.KEY=VALUE ...]
 
 Samples videos. DIR is a run (its folder, or one of its checkpoints/step_*), an export, or the folder of a published Wan
 model, which is sampled as a teacher. Prompts are the embeddings in FILE.h5, a tmd-latents file with or without latents (see
@@ -38,6 +38,8 @@ scripts/embed_prompts.py); default: the run's own data, or the embeddings.h5 of 
                          5. Of students and teachers: --sampler.batch, samples that are computed at once (published models
                          1, else 16)
   --dtype                what exports and published models compute with (default f32; a run: as it was trained)
+  --device               what exports and published models compute on (default auto: a GPU where there is one; a run: its
+                         device.kind)
   --frames --height --width   size of the videos for published models (default 81 x 480 x 832) and exports with Wan latents
                          (default as trained): frames 4 k + 1, height and width multiples of 16
   --vae, --taew          weights that show latents of Wan's VAE: its own, or those of TAEW2.1; without them a linear map
@@ -103,7 +105,7 @@ int run(comm::Communicator& world, const std::vector<std::string>& words) {
   SamplerWords split = take_sampler_words(words);
   const Arguments arguments("sample", split.rest,
                             {"weights", "output", "prompts", "count", "steps", "seed", "dtype", "frames",
-                             "height", "width", "write-noise", "vae", "taew"},
+                             "height", "width", "device", "write-noise", "vae", "taew"},
                             {"teacher", "average"});
   arguments.refuse_plain();
   const int64_t count = arguments.integer_or("count", 8);

@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <numeric>
+#include <type_traits>
 
 #include <ATen/ATen.h>
 
 #include "comm/agree.h"
 #include "sharding/adamw_kernels.h"
 #include "sharding/cpu_kernels.h"
+#include "sharding/device_kernels.h"
+#include "sharding/kernel_place.h"
 #include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
@@ -27,11 +29,6 @@ void* element(const at::Tensor& flat, int64_t at) {
   return static_cast<char*>(flat.data_ptr()) + at * static_cast<int64_t>(flat.element_size());
 }
 
-struct Block {
-  AdamWRange range;
-  const AdamWFactors* factors;
-};
-
 AdamWFactors factors_of(const ParamSpec& param, const AdamWOptions& options, double gradient_scale, double t,
                         double average_decay) {
   const double lr = options.lr * param.lr_multiplier;
@@ -43,6 +40,72 @@ AdamWFactors factors_of(const ParamSpec& param, const AdamWOptions& options, dou
           .step_size = lr / (1 - std::pow(options.beta1, t)),
           .second_scale = 1 / std::sqrt(1 - std::pow(options.beta2, t)),
           .average_decay = average_decay};
+}
+
+void step_on_host(const std::vector<device::AdamWDeviceRange>& segments) {
+  struct Block {
+    const device::AdamWDeviceRange* segment;
+    int64_t begin;
+  };
+  std::vector<Block> blocks;
+  for (const device::AdamWDeviceRange& segment : segments) {
+    for (int64_t begin = 0; begin < segment.range.n; begin += kBlock) blocks.push_back({&segment, begin});
+  }
+  run_tasks(static_cast<int64_t>(blocks.size()), kBlock, [&](int64_t i) {
+    const AdamWRange& whole = blocks[i].segment->range;
+    const int64_t begin = blocks[i].begin, bytes = begin * (whole.is_double ? 8 : 4);
+    const auto moved = [bytes](auto* pointer) -> decltype(pointer) {
+      if (!pointer) return nullptr;
+      using Byte =
+          std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(pointer)>>, const char, char>;
+      return static_cast<Byte*>(pointer) + bytes;
+    };
+    kernels().step({.is_double = whole.is_double,
+                    .n = std::min(kBlock, whole.n - begin),
+                    .weight = moved(whole.weight),
+                    .first = moved(whole.first),
+                    .second = moved(whole.second),
+                    .gradient = moved(whole.gradient),
+                    .average = moved(whole.average)},
+                   blocks[i].segment->factors);
+  });
+}
+
+double squares_on_host(const std::vector<at::Tensor>& gradients) {
+  struct Range {
+    bool is_double;
+    const void* begin;
+    int64_t n;
+  };
+  std::vector<Range> ranges;
+  for (const at::Tensor& gradient : gradients) {
+    for (int64_t at = 0; at < gradient.numel(); at += kBlock) {
+      ranges.push_back({gradient.scalar_type() == at::kDouble, element(gradient, at),
+                        std::min(kBlock, gradient.numel() - at)});
+    }
+  }
+  std::vector<double> sums(ranges.size());
+  run_tasks(static_cast<int64_t>(ranges.size()), kBlock, [&](int64_t i) {
+    sums[i] = kernels().sum_of_squares(ranges[i].is_double, ranges[i].begin, ranges[i].n);
+  });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+// The host waits for the number.
+double squares_on_device(const std::vector<at::Tensor>& gradients) {
+  int64_t count = 0;
+  for (const at::Tensor& gradient : gradients) count += device::square_partials(gradient.numel());
+  const at::Tensor& like = gradients.front();
+  CUstream_st* stream = stream_of(like);
+  const at::Tensor partials = at::empty({count + 1}, like.options().dtype(at::kDouble));
+  double* next = partials.mutable_data_ptr<double>();
+  for (const at::Tensor& gradient : gradients) {
+    device::sum_of_squares(gradient.scalar_type() == at::kDouble, gradient.const_data_ptr(), gradient.numel(),
+                           next, stream);
+    next += device::square_partials(gradient.numel());
+  }
+  device::sum(partials.const_data_ptr<double>(), count, next, stream);
+  return partials[count].item<double>();
 }
 
 }  // namespace
@@ -58,52 +121,38 @@ AdamW::AdamW(ShardedNetwork& network) : network_(network) {
 void AdamW::step(const AdamWOptions& options, double gradient_scale, ExponentialAverage* average,
                  double average_decay) {
   ++steps_;
-  std::deque<AdamWFactors> factors;  // one for each segment, in one place
-  std::vector<Block> blocks;
+  std::vector<device::AdamWDeviceRange> segments;
   for (int unit = 0; unit < network_.units(); ++unit) {
     const UnitShard& shard = network_.shard(unit);
     for (const ShardSegment& segment : shard.segments) {
-      factors.push_back(factors_of(network_.spec(unit).params[segment.param], options, gradient_scale,
-                                   static_cast<double>(steps_), average_decay));
-      for (int64_t done = 0; done < segment.slice.elements(); done += kBlock) {
-        const int64_t at = segment.shard_offset + done;
-        blocks.push_back({{.is_double = network_.wide_type() == at::kDouble,
-                           .n = std::min(kBlock, segment.slice.elements() - done),
+      const int64_t at = segment.shard_offset;
+      segments.push_back({{.is_double = network_.wide_type() == at::kDouble,
+                           .n = segment.slice.elements(),
                            .weight = element(shard.master, at),
                            .first = element(first_[unit], at),
                            .second = element(second_[unit], at),
                            .gradient = element(shard.piece_gradient, at),
                            .average = average ? element(average->shard(unit), at) : nullptr},
-                          &factors.back()});
-      }
+                          factors_of(network_.spec(unit).params[segment.param], options, gradient_scale,
+                                     static_cast<double>(steps_), average_decay)});
     }
   }
-  run_tasks(static_cast<int64_t>(blocks.size()), kBlock,
-            [&](int64_t i) { kernels().step(blocks[i].range, *blocks[i].factors); });
+  const at::Tensor& place = network_.shard(0).master;
+  if (is_on_device(place)) {
+    device::adamw_step(segments.data(), static_cast<int64_t>(segments.size()), stream_of(place));
+  } else {
+    step_on_host(segments);
+  }
   network_.publish();
 }
 
 double gradient_norm(const std::vector<ShardedNetwork*>& networks) {
-  struct Range {
-    bool is_double;
-    const void* begin;
-    int64_t n;
-  };
-  std::vector<Range> ranges;
+  std::vector<at::Tensor> gradients;
   for (const ShardedNetwork* network : networks) {
-    for (int unit = 0; unit < network->units(); ++unit) {
-      const at::Tensor& gradient = network->shard(unit).piece_gradient;
-      for (int64_t at = 0; at < gradient.numel(); at += kBlock) {
-        ranges.push_back({gradient.scalar_type() == at::kDouble, element(gradient, at),
-                          std::min(kBlock, gradient.numel() - at)});
-      }
-    }
+    for (int unit = 0; unit < network->units(); ++unit)
+      gradients.push_back(network->shard(unit).piece_gradient);
   }
-  std::vector<double> sums(ranges.size());
-  run_tasks(static_cast<int64_t>(ranges.size()), kBlock, [&](int64_t i) {
-    sums[i] = kernels().sum_of_squares(ranges[i].is_double, ranges[i].begin, ranges[i].n);
-  });
-  double sum = std::accumulate(sums.begin(), sums.end(), 0.0);
+  double sum = is_on_device(gradients.front()) ? squares_on_device(gradients) : squares_on_host(gradients);
   comm::sum(networks.front()->state_group(), std::span<double>(&sum, 1));
   return std::sqrt(sum);
 }

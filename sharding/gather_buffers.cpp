@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "sharding/flat_casts.h"
+#include "sharding/kernel_place.h"
 #include "sharding/memory_counter.h"
 #include "sharding/sharded_network.h"
 
@@ -155,7 +157,8 @@ const at::Tensor& GatherBuffers::sum_buffer(ReduceSlot& slot) {
 
 void GatherBuffers::add_cast(const at::Tensor& target, const at::Tensor& values) {
   constexpr int64_t kPiece = 1 << 14;  // stays in the cache
-  if (device_ != at::kCPU || target.scalar_type() == values.scalar_type()) {
+  if (is_on_device(target)) return add_on_device(target, values);
+  if (target.scalar_type() == values.scalar_type() || target.is_meta()) {
     at::Tensor(target).add_(values);
     return;
   }

@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "base/error.h"
+#include "sharding/flat_casts.h"
 #include "sharding/memory_counter.h"
 
 namespace tmd::sharding {
@@ -165,7 +166,7 @@ std::vector<at::Tensor> ShardedNetwork::cast_parts(int unit, const at::Tensor& b
   int64_t begin = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     at::Tensor cast = typed(buffer, begin, parts[i].numel(), part_type(layouts_[unit].parts()[i]));
-    cast.copy_(parts[i]);
+    cast_into(cast, parts[i]);
     begin += static_cast<int64_t>(cast.nbytes());
     parts[i] = std::move(cast);
   }
@@ -273,7 +274,7 @@ void ShardedNetwork::publish() {
     for (size_t i = 0; i < shard.parts.size(); ++i) {
       const FlatPart& part = layouts_[unit].parts()[i];
       at::Tensor own = shard.parts[i].narrow(0, replicas.rank() * part.piece_elements, part.piece_elements);
-      own.copy_(shard.master.narrow(0, part.piece_begin, part.piece_elements));
+      cast_into(own, shard.master.narrow(0, part.piece_begin, part.piece_elements));
       works.push_back(replicas.all_gather(own, shard.parts[i]));
     }
   }

@@ -35,7 +35,7 @@ std::map<std::string, double> head_sensitivity(const NetworkPlan& plan, const Me
   std::iota(slots.begin(), slots.end(), batch.first_slot);
   const method::DrawKey key{seed, static_cast<uint64_t>(batch.iteration), slots};
   const auto draw = [&](Purpose purpose) {
-    return method::draw_normal(key, purpose, x.sizes().slice(1), type).to(x.device());
+    return method::draw_normal(key, purpose, x.sizes().slice(1), x.options());
   };
   const auto times = [rows](double value) { return at::full({rows}, value, at::kDouble); };
   const at::Tensor x_1 = draw(Purpose::kOuterNoise), y_1 = draw(Purpose::kInnerNoise);

@@ -46,7 +46,7 @@ Roles assign_roles(comm::Communicator& world, int data_workers) {
 
 void Roles::close() {
   data->close();
-  peers->close();
+  if (peers) peers->close();
 }
 
 }  // namespace tmd::workers

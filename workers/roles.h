@@ -33,7 +33,7 @@ struct Roles {
   std::unique_ptr<comm::Communicator> peers;  ///< ranks of this role; of trainers, rank = world rank
   std::unique_ptr<comm::Communicator> data;   ///< the whole world, for batches; rank = world rank
 
-  /// Closes both communicators. Collective over: the world.
+  /// Closes both communicators; `peers` may have been moved away. Collective over: the world.
   void close();
 };
 

@@ -39,7 +39,7 @@ at::Tensor rms_of_rows(const at::Tensor& x) {
 
 // Feeds use the memory of a batch again.
 KeptBatch copy_of(const Batch& batch, const at::Tensor& x_hat) {
-  KeptBatch kept{batch, x_hat};
+  KeptBatch kept{batch, x_hat.defined() ? x_hat.cpu() : x_hat};
   kept.batch.latents = batch.latents.clone();
   kept.batch.text = batch.text.clone();
   return kept;
@@ -175,8 +175,7 @@ Trainer::Losses Trainer::kd_losses(const Batch& batch, const method::DrawKey& ke
   GeneratorView student(plan_, stages_.method, networks_.network(NetworkRole::kStudent),
                         /*weight_gradients=*/true);
   const at::Tensor& x = batch.latents;
-  const at::Tensor y_1 =
-      method::draw_normal(key, Purpose::kInnerNoise, x.sizes().slice(1), x.scalar_type()).to(x.device());
+  const at::Tensor y_1 = method::draw_normal(key, Purpose::kInnerNoise, x.sizes().slice(1), x.options());
   const auto result = method::kd_step(student.generator(), x, pair_noise_(batch.samples, x), batch.text, y_1,
                                       {stages_.stage2.equation.grid_t.back(), stages_.method.x_hat});
   return {result.loss,
@@ -256,10 +255,10 @@ Trainer::Losses Trainer::losses(Phase phase, const Batch& batch, int64_t iterati
   std::vector<int64_t> slots(batch.samples.size());
   std::iota(slots.begin(), slots.end(), batch.first_slot);
   const method::DrawKey key{seed_, static_cast<uint64_t>(iteration), slots};
-  Batch typed = batch;
-  const at::ScalarType type = networks_.network(NetworkRole::kTeacher).wide_type();
-  typed.latents = batch.latents.to(type);
-  typed.text = batch.text.to(type);
+  Batch typed = upload_ ? upload_->upload(batch) : batch;
+  const sharding::ShardedNetwork& network = networks_.network(NetworkRole::kTeacher);
+  typed.latents = typed.latents.to(network.device(), network.wide_type());
+  typed.text = typed.text.to(network.device(), network.wide_type());
   switch (phase) {
     case Phase::kTeacher:
       return teacher_losses(typed, key);

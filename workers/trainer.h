@@ -8,6 +8,7 @@
 #include "data/sample.h"
 #include "method/schedule.h"
 #include "workers/batch_feed.h"
+#include "workers/batch_upload.h"
 #include "workers/networks.h"
 #include "workers/options.h"
 #include "workers/stage_networks.h"
@@ -74,6 +75,9 @@ class Trainer {
   Trainer(const NetworkPlan& plan, const TrainOptions& train, const StageOptions& stages,
           const sharding::Mesh& mesh, uint64_t seed, StageNetworks& networks, at::Tensor negative_text);
 
+  /// How batches come to the networks' device, if that is no CPU: else they are copied while it waits. Must
+  /// outlive the trainer.
+  void set_upload(BatchUpload* upload) { upload_ = upload; }
   /// For stage kd, which throws kInternal without.
   void set_pair_noise(PairNoise noise) { pair_noise_ = std::move(noise); }
   /// Told from now on; null: nobody. Must outlive the trainer.
@@ -142,6 +146,7 @@ class Trainer {
   StageNetworks& networks_;
   at::Tensor negative_text_;  // [1, S, E]
   TrainerObserver* observer_ = nullptr;
+  BatchUpload* upload_ = nullptr;
   PairNoise pair_noise_;
   bool keeps_batches_ = false;
   std::vector<KeptBatch> kept_;

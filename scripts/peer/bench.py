@@ -61,7 +61,7 @@ def run(command, **more):
 
 def bench_step(preset, ranks, iterations, words, scratch):
     file = scratch / "tmd.json"
-    run(["mpirun", "--oversubscribe", "--bind-to", "none", "-n", ranks, TMD, "bench", "step", "--preset", preset,
+    run(["mpirun", "--oversubscribe", "--bind-to", "none", "-n", ranks, TMD, "bench", "step", "--device", "cpu", "--preset", preset,
          "--iterations", iterations, *words, "--json", file])
     return json.loads(file.read_text())
 

@@ -28,3 +28,32 @@ endfunction()
 tmd_ending_test(abort_program abort_program 76)
 tmd_ending_test(killed_peer/messages killed_peer_program 137 messages)
 tmd_ending_test(killed_peer/window killed_peer_program 137 window)
+
+# NCCL and the CUDA runtime without a GPU (support/nccl_stand_in/stand_in.h). Where the real ones are there, the stand-in is held
+# against their headers instead: what it defines with another signature does not compile.
+set(stand_in support/nccl_stand_in)
+set(stand_in_sources ${stand_in}/communicators.cpp ${stand_in}/device.cpp ${stand_in}/family.cpp ${stand_in}/operations.cpp)
+if(TMD_CUDA)
+  add_library(tmd_nccl_stand_in_check OBJECT ${stand_in_sources})
+  target_link_libraries(tmd_nccl_stand_in_check PRIVATE tmd_comm torch_cpu spdlog::spdlog)
+  target_precompile_headers(tmd_nccl_stand_in_check REUSE_FROM tmd_pch)
+  # scripts/gpu-check starts it on a rank for each device.
+  tmd_mpi_test(comm/nccl_device_mpi_test DEPENDS comm RANKS 1 LABELS gpu)
+else()
+  set(backend base/cuda_runtime.cpp comm/nccl_communicator.cpp comm/nccl_launch_thread.cpp comm/nccl_library.cpp comm/nccl_messages.cpp
+    comm/nccl_operation.cpp comm/nccl_runtime.cpp)
+  list(TRANSFORM backend PREPEND ${PROJECT_SOURCE_DIR}/)
+  # Objects: they are linked in the place of the *_none.cpp of the libraries.
+  add_library(tmd_nccl_stand_in OBJECT ${stand_in_sources} ${stand_in}/memory.cpp ${backend})
+  target_include_directories(tmd_nccl_stand_in SYSTEM BEFORE PUBLIC ${stand_in}/include)
+  target_link_libraries(tmd_nccl_stand_in PUBLIC tmd_comm torch_cpu spdlog::spdlog)
+  target_precompile_headers(tmd_nccl_stand_in REUSE_FROM tmd_pch)
+
+  tmd_mpi_test(comm/nccl_communicator_mpi_test DEPENDS nccl_stand_in comm)
+  tmd_mpi_test(comm/nccl_misuse_mpi_test DEPENDS nccl_stand_in comm)
+  tmd_ending_test(nccl_stopped_peer nccl_ending_program 76 stopped)
+  target_link_libraries(comm_nccl_ending_program PRIVATE tmd_nccl_stand_in)
+  tmd_ending_test(nccl_killed_peer nccl_ending_program 137 killed)
+  tmd_ending_test(nccl_hanging_abort nccl_ending_program 76 hanging)
+  tmd_ending_test(nccl_left_open nccl_ending_program 76 left_open)
+endif()

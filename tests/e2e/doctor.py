@@ -153,4 +153,4 @@ def launchers():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (alone, three_ranks, folders, words, hanging_rank, limits, launchers)}))
+    sys.exit(main({f.__name__: f for f in (alone, three_ranks, folders, words, hanging_rank, limits, launchers)}, sample=4))

@@ -378,4 +378,4 @@ def wan_14b(width=5120, ffn=13824, blocks=40):
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (tmd_student, stock_wan, forward, published, element_types, refusals)}))
+    sys.exit(main({f.__name__: f for f in (tmd_student, stock_wan, forward, published, element_types, refusals)}, sample=3))

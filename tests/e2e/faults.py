@@ -147,7 +147,7 @@ def disk(tries, i):
         folder = run / "checkpoints"
         folder.rename(run / "aside")
         folder.write_text("in the way")
-        wait_for_iteration(run, 8, process)
+        wait_for_iteration(run, 9, process)  # a stage begins meanwhile
         folder.unlink()
         (run / "aside").rename(folder)
         output, _ = process.communicate(timeout=180)

@@ -205,4 +205,4 @@ def not_finite():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (previews, diagnostics_and_best, judged_as_by_eval, alarm_on_one_rank, alarm_on_three_ranks, not_finite)}))
+    sys.exit(main({f.__name__: f for f in (previews, diagnostics_and_best, judged_as_by_eval, alarm_on_one_rank, alarm_on_three_ranks, not_finite)}, sample=3))

@@ -176,4 +176,4 @@ def seeds():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (switches, methods, distillation_from_pairs, refusals, student_of_another_shape, seeds)}))
+    sys.exit(main({f.__name__: f for f in (switches, methods, distillation_from_pairs, refusals, student_of_another_shape, seeds)}, sample=4))

@@ -151,4 +151,4 @@ def too_little_memory():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (measured, recipes, advice, refusals, too_little_memory)}))
+    sys.exit(main({f.__name__: f for f in (measured, recipes, advice, refusals, too_little_memory)}, sample=3))

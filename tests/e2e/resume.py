@@ -281,4 +281,4 @@ if __name__ == "__main__":
                                            starts_that_are_asked_for, finished_run_is_left_alone, damaged_checkpoint_falls_back,
                                            all_checkpoints_damaged_is_no_fresh_start, full_disk_is_refused_at_start, full_disk_leaves_the_old_checkpoint,
                                            disk_that_is_freed_again_costs_nothing,
-                                           disk_that_fills_up_stops_nothing_but_the_last_save)}))
+                                           disk_that_fills_up_stops_nothing_but_the_last_save)}, sample=7))

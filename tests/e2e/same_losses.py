@@ -104,4 +104,4 @@ def micro_batches():
 
 
 if __name__ == "__main__":
-    sys.exit(main({"trainers": trainers, "axes": axes, "bfloat16": bfloat16, "data_workers": data_workers, "micro_batches": micro_batches}))
+    sys.exit(main({"trainers": trainers, "axes": axes, "bfloat16": bfloat16, "data_workers": data_workers, "micro_batches": micro_batches}, sample=3))

@@ -168,4 +168,4 @@ def refusals():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (any_ranks, goes_on, other_settings, ended_early, refusals)}))
+    sys.exit(main({f.__name__: f for f in (any_ranks, goes_on, other_settings, ended_early, refusals)}, sample=3))

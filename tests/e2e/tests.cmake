@@ -26,12 +26,20 @@ add_executable(e2e_latents_program e2e/latents_program.cpp)
 target_link_libraries(e2e_latents_program PRIVATE tmd_data torch_cpu spdlog::spdlog)
 target_precompile_headers(e2e_latents_program REUSE_FROM tmd_pch)
 tmd_e2e_test(synth synth)
+# Writes the latents that scripts/gpu-check trains on.
+add_executable(e2e_synthetic_latents e2e/synthetic_latents.cpp)
+target_link_libraries(e2e_synthetic_latents PRIVATE tmd_data torch_cpu spdlog::spdlog)
+target_precompile_headers(e2e_synthetic_latents REUSE_FROM tmd_pch)
+tmd_e2e_test(gpu_check gpu_check)
 tmd_e2e_test(readme readme)
 tmd_e2e_test(demo demo CASES wrong_folder quick_demo damaged_teacher)
 # All of what the scripts above take a sample of, another one every day: scripts/test --full, or --full by hand.
-foreach(script same_losses methods resume plan)
+foreach(script doctor exports gpu_check judging methods plan resume same_losses synth verbs)
   tmd_e2e_test(all_${script} ${script} CASES --full LABELS long)
 endforeach()
 # The README's second command as it stands, and with the teacher trained from nothing.
 tmd_e2e_test(whole_demo demo CASES whole_demo LABELS long)
 tmd_e2e_test(full_demo demo CASES full_demo LABELS long)
+# The preset gpu, which needs nvcc and no device: everything of it that scripts/gpu-check runs is built.
+add_test(NAME e2e/gpu_build COMMAND ${PROJECT_SOURCE_DIR}/scripts/test --gpu-build WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(e2e/gpu_build PROPERTIES TIMEOUT 7200 LABELS "e2e;long" PROCESSORS 2 RUN_SERIAL ON SKIP_RETURN_CODE 69)

@@ -24,9 +24,9 @@ def data_hash(file):
     return re.search(r"data hash (\w+)", tmd("data", "check", file))[1]
 
 
-def trained(place):
-    place.run(2, place.path / "run", *SHORT)
-    return place.path / "run"
+def trained(place, name="run", *words):
+    place.run(2, place.path / name, *SHORT, *words)
+    return place.path / name
 
 
 def sample():
@@ -97,6 +97,27 @@ def evaluate():
         tmd("eval", "--compare", first, own, "--samples", 34, expect=64)
         check("needs 33" in tmd("eval", "--run", run, "--samples", 32, ranks=2, expect=64), "the number needed is not named")
         tmd("eval", "--run", run, "--samples", 100000, ranks=2, expect=65)
+
+
+def evaluate_with_kept_samples():
+    """The teacher's samples in a file: the same numbers without sampling it, and a file of anything else is refused."""
+    with Workplace() as place:
+        run = trained(place)
+        kept, made, read, none = (place.path / name for name in ("teacher.safetensors", "made.json", "read.json", "none.json"))
+        tmd("eval", "--run", run, "--samples", 34, "--teacher", kept, "--json", made, ranks=2)
+        bytes_made = kept.read_bytes()
+        tmd("eval", "--run", run, "--samples", 34, "--teacher", kept, "--json", read, ranks=2)
+        a, b = (json.loads(path.read_text()) for path in (made, read))
+        for row, other in zip(a["rows"], b["rows"], strict=True):
+            check(row["metrics"] == other["metrics"] and row["values"] == other["values"], f"{row['name']} differs with kept samples")
+        check(a["rows"][0]["seconds_per_sample"] == b["rows"][0]["seconds_per_sample"], "the teacher was sampled again")
+        for words, what in (("--seed", "2"), "seed"), (("--sampler.cfg=2",), "method"), (("--run", trained(place, "other", "--run.seed=2")), "weights"):
+            words = words if "--run" in words else ("--run", run, *words)
+            said = tmd("eval", *words, "--samples", 34, "--teacher", kept, "--json", none, expect=65)
+            check("keeps samples of something else" in said and what in said, f"{what} is not named:\n{said[-600:]}")
+        check(kept.read_bytes() == bytes_made, "a refused file was written to")
+        said = tmd("eval", "--run", run, "--samples", 34, "--teacher", place.path / "no/folder.safetensors", expect=74)
+        check("there is no folder" in said, said[-600:])
 
 
 def data():
@@ -197,4 +218,4 @@ def bench_checkpoint():
 
 
 if __name__ == "__main__":
-    sys.exit(main({f.__name__: f for f in (sample, evaluate, data, inspect, bench, bench_step, bench_checkpoint)}))
+    sys.exit(main({f.__name__: f for f in (sample, evaluate, evaluate_with_kept_samples, data, inspect, bench, bench_step, bench_checkpoint)}, sample=5))

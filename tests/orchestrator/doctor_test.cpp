@@ -107,6 +107,22 @@ TEST(DoctorJudge, hosts_list_their_ranks) {
   expect_problem(judge_hosts(facts), Severity::kWarning, "order", {"not consecutive"});
 }
 
+TEST(DoctorJudge, devices_that_nobody_uses_or_too_many_share_are_told) {
+  std::vector<RankFacts> facts = healthy();
+  for (RankFacts& rank : facts) rank.no_device = "built without CUDA";
+  std::vector<Finding> findings = judge_devices(facts);
+  EXPECT_EQ(findings.front().name, "2 hosts");
+  EXPECT_NE(findings.front().text.find("CPU: built without CUDA"), std::string::npos);
+
+  for (RankFacts& rank : facts) rank.gpu_driver = "580.65.06", rank.gpus = 2;
+  expect_problem(judge_devices(facts), Severity::kWarning, "2 hosts", {"driver 580.65.06 lists 2 GPUs"});
+
+  for (RankFacts& rank : facts) rank.devices = {"NVIDIA H100", "NVIDIA H100"};
+  EXPECT_TRUE(problems(judge_devices(facts)).empty());
+  facts.insert(facts.begin(), facts.front());
+  expect_problem(judge_devices(facts), Severity::kWarning, "a", {"2 devices of NVIDIA H100", "for 3 ranks"});
+}
+
 TEST(DoctorJudge, versions_of_libraries_are_compared) {
   std::vector<RankFacts> facts = healthy();
   facts[2].versions = facts[3].versions = "tmd 1\nMPI 5\n";
