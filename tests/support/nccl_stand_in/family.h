@@ -17,8 +17,8 @@ namespace tmd::test::stand_in {
 // What the processes of a family of communicators share. All of it begins as zeros.
 
 inline constexpr int kMaxRanks = 8;
-inline constexpr int kMaxGroups = 64;
-inline constexpr size_t kSlotBytes = 128 * 1024;
+inline constexpr int kMaxGroups = 256;
+inline constexpr size_t kSlotBytes = 64 * 1024;
 inline constexpr int kSplitRounds = 8;
 
 enum class Kind : int32_t { kNone, kAllGather, kReduceScatter, kAllReduce, kBroadcast, kMessages };
