@@ -87,12 +87,14 @@ DeviceInfo device_info(int device) {
 
 void set_device(int device) { cuda_check(cudaSetDevice(device), "cudaSetDevice"); }
 
-DeviceScope::DeviceScope(int device) {
+DeviceScope::DeviceScope(int device) : device_(device) {
   cuda_check(cudaGetDevice(&before_), "cudaGetDevice");
   if (before_ != device) set_device(device);
 }
 
-DeviceScope::~DeviceScope() { cuda_check_log(cudaSetDevice(before_), "cudaSetDevice"); }
+DeviceScope::~DeviceScope() {
+  if (before_ != device_) cuda_check_log(cudaSetDevice(before_), "cudaSetDevice");
+}
 
 MemoryInfo memory_info() {
   MemoryInfo info;

@@ -41,7 +41,8 @@ DeviceInfo device_info(int device);
 /// Makes `device` that of this thread.
 void set_device(int device);
 
-/// Makes `device` that of this thread, and what it was before at the end.
+/// Makes `device` that of this thread, and what it was before at the end. Setting a device takes memory on it
+/// (its context), also when that is the one from before: threads should have their device set already.
 class DeviceScope {
  public:
   explicit DeviceScope(int device);
@@ -50,6 +51,7 @@ class DeviceScope {
   DeviceScope& operator=(const DeviceScope&) = delete;
 
  private:
+  int device_;
   int before_ = 0;
 };
 

@@ -17,7 +17,7 @@ constexpr const char* kReason = "this program was built without CUDA";
 DeviceCount device_count() { return {.count = 0, .reason = kReason}; }
 DeviceInfo device_info(int) { refuse(); }
 void set_device(int) { refuse(); }
-DeviceScope::DeviceScope(int) { refuse(); }
+DeviceScope::DeviceScope(int device) : device_(device) { refuse(); }
 DeviceScope::~DeviceScope() = default;
 MemoryInfo memory_info() { refuse(); }
 std::string last_error() { return {}; }

@@ -21,8 +21,9 @@ namespace tmd::comm {
 
 /// The only thread of the process that calls NCCL. It starts the operations of all communicators in the order
 /// in which they were called, each on the stream of its communicator, so that all ranks whose programs make
-/// the same calls launch in the same order. It then asks for their ends, enters them in the journal and lets
-/// their tensors go.
+/// the same calls launch in the same order. (Two threads of a program that call at the same time have no
+/// order: one at a time calls the communicators of devices.) It then asks for their ends, enters them in the
+/// journal and lets their tensors go.
 ///
 /// When an operation fails on the device, when NCCL reports a lost peer or the device an error, all
 /// communicators are aborted, since they share what NCCL works with, and from then on every call and wait

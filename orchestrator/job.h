@@ -32,6 +32,10 @@ class Job {
   at::Device device() const { return trainers_->device(); }
   /// As workers::DeviceGroup::settle.
   void settle_device() const { trainers_->settle(); }
+  /// As workers::DeviceGroup::abort, where there is one. Thread: any.
+  void abort_devices() const noexcept {
+    if (trainers_) trainers_->abort();
+  }
   workers::BatchUpload* upload() const { return trainers_->upload(); }
   data::DataSet& data() { return *data_; }
   int64_t samples() const { return data_->size(); }

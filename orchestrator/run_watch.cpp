@@ -22,14 +22,17 @@ void write_verdict(const RunFolder& folder, const comm::Verdict& verdict) {
 }  // namespace
 
 std::unique_ptr<comm::Watchdog> watch_run(comm::Communicator& world, const RunFolder& folder,
-                                          const configs::WatchdogOptions& options) {
+                                          const configs::WatchdogOptions& options,
+                                          std::function<void()> let_go) {
   if (world.size() == 1 || options.deadline_s == 0) return nullptr;
-  const auto act = [&world, &folder, deadline = options.deadline_s](const comm::Verdict& verdict) {
+  const auto act = [&world, &folder, deadline = options.deadline_s,
+                    let_go = std::move(let_go)](const comm::Verdict& verdict) {
     log_error("no progress for {:.0f} s (exit code {}):\n{}", deadline, kLostPeer, verdict.text);
     log_error(
         "hint: start the same command again to go on from the last checkpoint; watchdog.deadline_s sets "
         "the patience");
     write_verdict(folder, verdict);
+    let_go();
     world.abort(kLostPeer);
   };
   std::unique_ptr<comm::Watchdog> watchdog;

@@ -56,7 +56,7 @@ int train(comm::Communicator& world, const configs::Config& config, const config
   log_problems(quick_findings(world, folder.path(), job.config()));
 
   bool is_early = false;
-  const auto watchdog = watch_run(world, folder, config.watchdog);
+  const auto watchdog = watch_run(world, folder, config.watchdog, [&job] { job.abort_devices(); });
   if (job.is_trainer()) {
     Training training(job, folder, request, stop, table.experiment_hash());
     training.start_or_resume();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <unistd.h>
 
@@ -162,6 +163,11 @@ DeviceGroup::DeviceGroup(std::unique_ptr<comm::Communicator> ranks, const Device
 void DeviceGroup::settle() const {
   synchronize(device_);
   if (nccl_) nccl_->check_health();
+}
+
+void DeviceGroup::abort() noexcept {
+  constexpr std::chrono::milliseconds kPatience{5000};
+  if (nccl_ && !nccl_->abort(kPatience)) log_error("the device did not let go of its communicators in time");
 }
 
 void DeviceGroup::close() {

@@ -55,6 +55,9 @@ class DeviceGroup {
   /// How batches come to the device; null on a CPU.
   BatchUpload* upload() const { return upload_.get(); }
 
+  /// Lets the devices go that wait for a peer; returns after five seconds at the latest. Thread: any.
+  void abort() noexcept;
+
   /// Collective over: the group, whose splits are closed.
   void close();
 

@@ -31,11 +31,11 @@ function(tmd_on_emulated_device path)
   target_link_libraries(${target} PRIVATE emulated_device)
 endfunction()
 
-# tmd_with_device_kernels(FOLDER/NAME DEPENDS folder... [RANKS ...]): a test of the engine once more, with every tensor as if on a device:
+# tmd_with_device_kernels(FOLDER/NAME DEPENDS folder... [RANKS ...] [FILTER ...]): a test of the engine once more, with every tensor as if on a device:
 # what chooses between host and device (sharding/kernel_place.cpp) is replaced, and the kernels are those of the emulated grid. Cases
 # that hold the host's instruction sets against each other are left out: a device adds the channels of a row in another order.
 function(tmd_with_device_kernels path)
-  cmake_parse_arguments(arg "" "" "DEPENDS;RANKS" ${ARGN})
+  cmake_parse_arguments(arg "" "FILTER" "DEPENDS;RANKS" ${ARGN})
   string(REPLACE "/" "_" target ${path}_with_device_kernels)
   add_executable(${target} ${path}.cpp support/emulated_device/kernel_place.cpp)
   list(TRANSFORM arg_DEPENDS PREPEND tmd_)
@@ -50,7 +50,7 @@ function(tmd_with_device_kernels path)
   else()
     target_link_libraries(${target} PRIVATE GTest::gtest_main)
   endif()
-  add_test(NAME ${path}/device_kernels COMMAND ${command} --gtest_filter=-*instruction_sets* WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  add_test(NAME ${path}/device_kernels COMMAND ${command} "--gtest_filter=${arg_FILTER}-*instruction_sets*" WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${path}/device_kernels PROPERTIES TIMEOUT ${test_timeout} ENVIRONMENT "${environment}")
 endfunction()
 

@@ -1,5 +1,5 @@
 tmd_mpi_test(model/mesh_parity_mpi_test DEPENDS model RANKS 1 2 3 4 8)
-tmd_with_device_kernels(model/mesh_parity_mpi_test DEPENDS model RANKS 2)
+tmd_with_device_kernels(model/mesh_parity_mpi_test DEPENDS model RANKS 2 FILTER *float64*:*bfloat16*:*kept_blocks*)
 tmd_mpi_test(model/weights_file_mpi_test DEPENDS model)
 tmd_mpi_test(model/discriminator_mpi_test DEPENDS model)
 tmd_test(model/discriminator_test DEPENDS model)

@@ -21,7 +21,7 @@ LAYERS = {
     "configs": ["workers", "checkpoint", "evaluation", "data", "method", "model", "sharding", "comm", "base"],
     "orchestrator": ["configs", "workers", "checkpoint", "evaluation", "data", "method", "model", "sharding", "comm", "base"],
 }
-WRAPPED = {"mpi.h": "comm/mpi_library", "hdf5.h": "base/hdf5", "xxhash.h": "base/hash", "png.h": "orchestrator/png_file",
+WRAPPED = {"mpi.h": "comm/mpi_library", "nccl.h": "comm/nccl_library", "cuda_runtime_api.h": "base/cuda_runtime", "hdf5.h": "base/hdf5", "xxhash.h": "base/hash", "png.h": "orchestrator/png_file",
            "webp/encode.h": "orchestrator/webp_file", "webp/mux.h": "orchestrator/webp_file",
            "Random123/philox.h": "base/portable_numbers"}
 MAX_LINES = 600

@@ -231,14 +231,16 @@ struct Split {
     SplitEntry& first = entry(ranks.front());
     if (ranks.front() == from.rank) {
       const auto made = static_cast<int32_t>(shared.groups.fetch_add(1));
-      if (made >= kMaxGroups) throw std::length_error("the stand-in has no room for so many communicators");
-      Group& group = shared.group[made];
-      group.size = static_cast<int32_t>(ranks.size());
-      for (size_t i = 0; i < ranks.size(); ++i) group.members[i] = from.shared().members[ranks[i]];
+      if (made < kMaxGroups) {
+        Group& group = shared.group[made];
+        group.size = static_cast<int32_t>(ranks.size());
+        for (size_t i = 0; i < ranks.size(); ++i) group.members[i] = from.shared().members[ranks[i]];
+      }
       first.group_plus_1.store(made + 1, std::memory_order_release);
     }
     const int32_t group = first.group_plus_1.load(std::memory_order_acquire) - 1;
     if (group < 0) return false;
+    if (group >= kMaxGroups) throw std::length_error("the stand-in has no room for so many communicators");
     to.group = group;
     to.size = static_cast<int>(ranks.size());
     to.rank = static_cast<int>(std::ranges::find(ranks, from.rank) - ranks.begin());
