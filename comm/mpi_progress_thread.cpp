@@ -1,13 +1,12 @@
 #include "comm/mpi_progress_thread.h"
 
 #include <algorithm>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <spdlog/fmt/fmt.h>
+
+#include "comm/service_thread.h"
 
 namespace tmd::comm {
 namespace {
@@ -48,14 +47,6 @@ Detached drive(std::shared_ptr<MpiOperation> operation, Flow flow) {
   operation->finish(failure);
 }
 
-// Signals are the host's: their handlers run on its threads.
-void block_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) sigaddset(&signals, signal);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-}
-
 }  // namespace
 
 MpiProgressThread::MpiProgressThread(Journal& journal) : journal_(journal), thread_([this] { run(); }) {
@@ -72,9 +63,7 @@ MpiProgressThread::~MpiProgressThread() {
 }
 
 void MpiProgressThread::run() {
-  pthread_setname_np(pthread_self(), "tmd-mpi");
-  prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);  // ns: naps end when they should
-  block_signals();
+  begin_service_thread("tmd-mpi");
   try {
     mpi_initialize();
     world_ = MpiGroup::world();

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/prctl.h>
 
 #include <spdlog/fmt/fmt.h>
 
 #include "base/log.h"
+#include "comm/service_thread.h"
 
 namespace tmd::comm {
 namespace {
@@ -31,14 +29,6 @@ microseconds nap_after(std::chrono::steady_clock::duration idle) {
   return std::clamp(std::chrono::duration_cast<microseconds>(idle / 8), kShortestNap, kLongestNap);
 }
 
-// Signals are the host's: their handlers run on its threads.
-void block_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) sigaddset(&signals, signal);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-}
-
 }  // namespace
 
 NcclLaunchThread::NcclLaunchThread(Journal& journal, DeviceStreams& streams, Options options)
@@ -56,9 +46,7 @@ NcclLaunchThread::~NcclLaunchThread() {
 }
 
 void NcclLaunchThread::run_thread() {
-  pthread_setname_np(pthread_self(), "tmd-nccl");
-  prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);  // ns: naps end when they should
-  block_signals();
+  begin_service_thread("tmd-nccl");
   try {
     cuda::set_device(options_.device);
     events_ = std::make_shared<EventPool>(options_.device, kEvents);

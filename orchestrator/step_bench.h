@@ -19,7 +19,8 @@ struct StepPreset {
   model::WanConfig wan;
   int64_t frames = 1, height = 2, width = 2;  ///< of a latent
 };
-/// "tiny", "small", "wide", and "wan1.3b": the published network with latents of 81 frames of 480 x 832. Throws kUsage for another name.
+/// "tiny", "small", "wide", and "wan1.3b": the published network with latents of 81 frames of 480 x 832.
+/// Throws kUsage for another name.
 StepPreset step_preset(const std::string& name);
 
 struct StepBenchPlan {
