@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <mutex>
 #include <vector>
 
 #include <spdlog/fmt/fmt.h>
@@ -75,6 +76,7 @@ struct NcclRuntime::State {
   Journal* journal = nullptr;
   std::unique_ptr<NcclLaunchThread> thread;  // none for a single rank
   bool is_finalized = false;
+  std::mutex ending;  // held to end the thread, and by a watchdog that aborts it at the same time
 
   // Also where the constructor throws after the thread was made.
   ~State() {
@@ -124,10 +126,12 @@ void NcclRuntime::check_health() const {
 }
 
 bool NcclRuntime::abort(std::chrono::milliseconds timeout) noexcept {
+  const std::lock_guard lock(state_->ending);
   return !state_->thread || state_->is_finalized || state_->thread->abort(timeout);
 }
 
 void NcclRuntime::finalize() {
+  const std::lock_guard lock(state_->ending);
   ensure(!state_->is_finalized, "NCCL is finalized once");
   if (state_->thread) {
     const int open = state_->thread->open_communicators();

@@ -42,13 +42,23 @@ AdamWFactors factors_of(const ParamSpec& param, const AdamWOptions& options, dou
           .average_decay = average_decay};
 }
 
-void step_on_host(const std::vector<device::AdamWDeviceRange>& segments) {
+// Where the step leaves the new weights of a segment rounded, for publish; null where they are not gathered
+// in bfloat16, or are cast on the way.
+Bfloat16* rounded_copy(const ShardedNetwork& network, int unit, const ShardSegment& segment) {
+  if (!network.has_pieces()) return nullptr;
+  const at::Tensor piece = network.own_piece(unit, segment.part);
+  if (piece.scalar_type() != at::kBFloat16) return nullptr;
+  const int64_t at = segment.shard_offset - network.layout(unit).parts()[segment.part].piece_begin;
+  return static_cast<Bfloat16*>(element(piece, at));
+}
+
+void step_on_host(const std::vector<AdamWSegment>& segments) {
   struct Block {
-    const device::AdamWDeviceRange* segment;
+    const AdamWSegment* segment;
     int64_t begin;
   };
   std::vector<Block> blocks;
-  for (const device::AdamWDeviceRange& segment : segments) {
+  for (const AdamWSegment& segment : segments) {
     for (int64_t begin = 0; begin < segment.range.n; begin += kBlock) blocks.push_back({&segment, begin});
   }
   run_tasks(static_cast<int64_t>(blocks.size()), kBlock, [&](int64_t i) {
@@ -66,7 +76,8 @@ void step_on_host(const std::vector<device::AdamWDeviceRange>& segments) {
                     .first = moved(whole.first),
                     .second = moved(whole.second),
                     .gradient = moved(whole.gradient),
-                    .average = moved(whole.average)},
+                    .average = moved(whole.average),
+                    .copy = whole.copy ? whole.copy + begin : nullptr},
                    blocks[i].segment->factors);
   });
 }
@@ -121,7 +132,7 @@ AdamW::AdamW(ShardedNetwork& network) : network_(network) {
 void AdamW::step(const AdamWOptions& options, double gradient_scale, ExponentialAverage* average,
                  double average_decay) {
   ++steps_;
-  std::vector<device::AdamWDeviceRange> segments;
+  std::vector<AdamWSegment> segments;
   for (int unit = 0; unit < network_.units(); ++unit) {
     const UnitShard& shard = network_.shard(unit);
     for (const ShardSegment& segment : shard.segments) {
@@ -132,7 +143,8 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale, Exponential
                            .first = element(first_[unit], at),
                            .second = element(second_[unit], at),
                            .gradient = element(shard.piece_gradient, at),
-                           .average = average ? element(average->shard(unit), at) : nullptr},
+                           .average = average ? element(average->shard(unit), at) : nullptr,
+                           .copy = rounded_copy(network_, unit, segment)},
                           factors_of(network_.spec(unit).params[segment.param], options, gradient_scale,
                                      static_cast<double>(steps_), average_decay)});
     }
@@ -143,7 +155,7 @@ void AdamW::step(const AdamWOptions& options, double gradient_scale, Exponential
   } else {
     step_on_host(segments);
   }
-  network_.publish();
+  network_.publish(/*is_rounded=*/true);
 }
 
 double gradient_norm(const std::vector<ShardedNetwork*>& networks) {

@@ -33,6 +33,17 @@ void step_elements(T* __restrict weight, T* __restrict first, T* __restrict seco
   }
 }
 
+// To the nearest, ties to even; NaN becomes 0x7fc0: as ATen and the devices round.
+template <class T>
+void round_elements(const T* __restrict weight, Bfloat16* __restrict copy, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float value = static_cast<float>(weight[i]);
+    const auto bits = __builtin_bit_cast(uint32_t, value);
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    copy[i].bits = static_cast<uint16_t>(value != value ? 0x7fc0 : rounded);
+  }
+}
+
 template <class T>
 void step_range(const AdamWRange& r, const AdamWFactors& f) {
   T *weight = static_cast<T*>(r.weight), *first = static_cast<T*>(r.first),
@@ -43,6 +54,7 @@ void step_range(const AdamWRange& r, const AdamWFactors& f) {
   } else {
     step_elements<T, false>(weight, first, second, nullptr, gradient, r.n, f);
   }
+  if (r.copy) round_elements(weight, r.copy, r.n);
 }
 
 void step(const AdamWRange& range, const AdamWFactors& factors) {

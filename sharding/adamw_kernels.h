@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "base/bfloat16.h"
+
 // Loops over flat shards for sharding/adamw.h, free of torch. Each instruction set's build gives the same
 // bits.
 
@@ -23,7 +25,14 @@ struct AdamWRange {
   int64_t n;
   void *weight, *first, *second;
   const void* gradient;
-  void* average;  ///< null: none is kept
+  void* average;             ///< null: none is kept
+  Bfloat16* copy = nullptr;  ///< [n]: receives the new weights rounded; null: none
+};
+
+/// A range with its numbers.
+struct AdamWSegment {
+  AdamWRange range;
+  AdamWFactors factors;
 };
 
 struct AdamWKernels {

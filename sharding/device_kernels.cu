@@ -52,18 +52,18 @@ struct AdamWPart {
   const T* gradient;
   Bfloat16* copy;
   FlatCut cut;
-  int64_t end_block;  // of the launch, behind this range
+  int64_t end_block;  // of the launch, behind this segment
   AdamWNumbers<T> numbers;
 };
 
-// Blocks are dealt to the ranges in order; a thread steps one pack.
+// Blocks are dealt to the segments in order; a thread steps one pack.
 template <class T>
 struct AdamWStep {
   using Shared = None;
   using State = None;
-  static constexpr int kPhases = 1, kRanges = 16, kN = kPack<T>;
+  static constexpr int kPhases = 1, kSegments = 16, kN = kPack<T>;
 
-  AdamWPart<T> parts[kRanges];
+  AdamWPart<T> parts[kSegments];
 
   template <int phase>
   TMD_HOST_DEVICE void run(const Place& at, State&, Shared&) const {
@@ -101,29 +101,29 @@ struct AdamWStep {
 };
 
 template <class T>
-AdamWPart<T> part_of(const AdamWDeviceRange& r, int64_t first_block) {
-  T* weight = static_cast<T*>(r.range.weight);
-  const FlatCut cut = cut_flat<kPack<T>>(weight, r.range.n);
+AdamWPart<T> part_of(const AdamWSegment& s, int64_t first_block) {
+  T* weight = static_cast<T*>(s.range.weight);
+  const FlatCut cut = cut_flat<kPack<T>>(weight, s.range.n);
   return {weight,
-          static_cast<T*>(r.range.first),
-          static_cast<T*>(r.range.second),
-          static_cast<T*>(r.range.average),
-          static_cast<const T*>(r.range.gradient),
-          r.copy,
+          static_cast<T*>(s.range.first),
+          static_cast<T*>(s.range.second),
+          static_cast<T*>(s.range.average),
+          static_cast<const T*>(s.range.gradient),
+          s.range.copy,
           cut,
           first_block + blocks_for(cut.packs, kThreads),
-          numbers_of<T>(r.factors)};
+          numbers_of<T>(s.factors)};
 }
 
 template <class T>
-void step_ranges(const AdamWDeviceRange* ranges, int64_t count, Stream stream) {
+void step_segments(const AdamWSegment* segments, int64_t count, Stream stream) {
   using Step = AdamWStep<T>;
-  for (int64_t begin = 0; begin < count; begin += Step::kRanges) {
+  for (int64_t begin = 0; begin < count; begin += Step::kSegments) {
     Step step = {};
     int64_t blocks = 0;
-    const int64_t n = std::min<int64_t>(count - begin, Step::kRanges);
+    const int64_t n = std::min<int64_t>(count - begin, Step::kSegments);
     for (int64_t i = 0; i < n; ++i) {
-      step.parts[i] = part_of<T>(ranges[begin + i], blocks);
+      step.parts[i] = part_of<T>(segments[begin + i], blocks);
       blocks = step.parts[i].end_block;
     }
     launch("adamw_step", step, blocks, kThreads, stream);
@@ -220,12 +220,12 @@ void cast_flat(const char* name, const From* from, To* to, const Bfloat16* narro
 
 }  // namespace
 
-void adamw_step(const AdamWDeviceRange* ranges, int64_t count, Stream stream) {
+void adamw_step(const AdamWSegment* segments, int64_t count, Stream stream) {
   if (count == 0) return;
-  const bool is_double = ranges[0].range.is_double;
+  const bool is_double = segments[0].range.is_double;
   for (int64_t i = 1; i < count; ++i)
-    ensure(ranges[i].range.is_double == is_double, "ranges of one step have one type");
-  is_double ? step_ranges<double>(ranges, count, stream) : step_ranges<float>(ranges, count, stream);
+    ensure(segments[i].range.is_double == is_double, "segments of one step have one type");
+  is_double ? step_segments<double>(segments, count, stream) : step_segments<float>(segments, count, stream);
 }
 
 void sum_of_squares(bool is_double, const void* x, int64_t n, double* partials, Stream stream) {

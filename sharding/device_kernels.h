@@ -18,16 +18,9 @@ namespace tmd::sharding::device {
 
 using tmd::device::Stream;
 
-/// A range of AdamW's elements, with its numbers.
-struct AdamWDeviceRange {
-  AdamWRange range;
-  AdamWFactors factors;
-  Bfloat16* copy = nullptr;  ///< [range.n]: receives the new weights rounded; null: none
-};
-
-/// AdamWKernels::step for `count` ranges of one type in one pass over memory, 16 ranges a launch; the same
-/// bits. `ranges` is host memory and free again on return. No two ranges overlap.
-void adamw_step(const AdamWDeviceRange* ranges, int64_t count, Stream stream);
+/// AdamWKernels::step for `count` segments of one type in one pass over memory, 16 segments a launch; the
+/// same bits. `segments` is host memory and free again on return. No two segments overlap.
+void adamw_step(const AdamWSegment* segments, int64_t count, Stream stream);
 
 /// Elements whose squares become one partial sum.
 constexpr int64_t kSquaresPerPartial = 8192;

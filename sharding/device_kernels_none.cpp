@@ -8,7 +8,7 @@ namespace {
 [[noreturn]] void refuse() { tmd::device::refuse("this program was built without CUDA"); }
 }  // namespace
 
-void adamw_step(const AdamWDeviceRange*, int64_t, Stream) { refuse(); }
+void adamw_step(const AdamWSegment*, int64_t, Stream) { refuse(); }
 void sum_of_squares(bool, const void*, int64_t, double*, Stream) { refuse(); }
 void sum(const double*, int64_t, double*, Stream) { refuse(); }
 void cast(const float*, Bfloat16*, int64_t, Stream) { refuse(); }

@@ -264,7 +264,12 @@ std::vector<at::Tensor> ShardedNetwork::whole_shards(const at::Tensor& pieces, i
   return shards;
 }
 
-void ShardedNetwork::publish() {
+at::Tensor ShardedNetwork::own_piece(int unit, int part) const {
+  const int64_t elements = layouts_[unit].parts()[part].piece_elements;
+  return shards_[unit].parts[part].narrow(0, mesh_.replicate_group().rank() * elements, elements);
+}
+
+void ShardedNetwork::publish(bool is_rounded) {
   if (!has_pieces()) return;
   const at::NoGradGuard no_grad;
   comm::Communicator& replicas = mesh_.replicate_group();
@@ -273,8 +278,9 @@ void ShardedNetwork::publish() {
     const UnitShard& shard = shards_[unit];
     for (size_t i = 0; i < shard.parts.size(); ++i) {
       const FlatPart& part = layouts_[unit].parts()[i];
-      at::Tensor own = shard.parts[i].narrow(0, replicas.rank() * part.piece_elements, part.piece_elements);
-      cast_into(own, shard.master.narrow(0, part.piece_begin, part.piece_elements));
+      const at::Tensor own = own_piece(unit, static_cast<int>(i));
+      if (!is_rounded || own.scalar_type() != at::kBFloat16)
+        cast_into(own, shard.master.narrow(0, part.piece_begin, part.piece_elements));
       works.push_back(replicas.all_gather(own, shard.parts[i]));
     }
   }

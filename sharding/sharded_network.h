@@ -82,8 +82,12 @@ class ShardedNetwork {
   /// cut into pieces, else the copy group.
   comm::Communicator& state_group() const { return has_pieces() ? mesh_.world() : mesh_.copy_group(); }
   /// Brings the masters' values to the shards that are gathered, where these are not the same memory.
+  /// `is_rounded`: own_piece has them already where it is in bfloat16 (an optimizer rounds in its own pass).
   /// Collective over: the replicate group, if there are pieces; else nothing happens.
-  void publish();
+  void publish(bool is_rounded = false);
+  /// This rank's piece of a part of a unit in the type that is gathered, [piece_elements]. Where there are
+  /// pieces.
+  at::Tensor own_piece(int unit, int part) const;
 
   /// Tensors of a unit's parameters in the order of its spec, each this rank's block of it (block_shape),
   /// valid until this object is destroyed. Writing to them is not allowed.

@@ -31,13 +31,14 @@ function(tmd_on_emulated_device path)
   target_link_libraries(${target} PRIVATE emulated_device)
 endfunction()
 
-# tmd_with_device_kernels(FOLDER/NAME DEPENDS folder... [RANKS ...] [FILTER ...]): a test of the engine once more, with every tensor as if on a device:
+# tmd_with_device_kernels(FOLDER/NAME DEPENDS folder... [RANKS N] [FILTER ...]): a test that stands above once more, with every tensor as if on a device:
 # what chooses between host and device (sharding/kernel_place.cpp) is replaced, and the kernels are those of the emulated grid. Cases
 # that hold the host's instruction sets against each other are left out: a device adds the channels of a row in another order.
 function(tmd_with_device_kernels path)
   cmake_parse_arguments(arg "" "FILTER" "DEPENDS;RANKS" ${ARGN})
   string(REPLACE "/" "_" target ${path}_with_device_kernels)
-  add_executable(${target} ${path}.cpp support/emulated_device/kernel_place.cpp)
+  string(REPLACE "/" "_" plain ${path})
+  add_executable(${target} $<TARGET_OBJECTS:${plain}> support/emulated_device/kernel_place.cpp)
   list(TRANSFORM arg_DEPENDS PREPEND tmd_)
   target_link_libraries(${target} PRIVATE emulated_device ${arg_DEPENDS} GTest::gtest torch_cpu spdlog::spdlog)
   target_precompile_headers(${target} REUSE_FROM tmd_pch)

@@ -49,6 +49,11 @@ else()
   target_link_libraries(tmd_nccl_stand_in PUBLIC tmd_comm torch_cpu spdlog::spdlog)
   target_precompile_headers(tmd_nccl_stand_in REUSE_FROM tmd_pch)
 
+  # What tmd_over_devices adds to a test of the engine: a device for each rank.
+  add_library(tmd_device_world OBJECT ${stand_in}/device_world.cpp)
+  target_link_libraries(tmd_device_world PUBLIC tmd_nccl_stand_in tmd_test_support)
+  target_precompile_headers(tmd_device_world REUSE_FROM tmd_pch)
+
   tmd_mpi_test(comm/nccl_communicator_mpi_test DEPENDS nccl_stand_in comm)
   tmd_mpi_test(comm/nccl_misuse_mpi_test DEPENDS nccl_stand_in comm)
   tmd_ending_test(nccl_stopped_peer nccl_ending_program 76 stopped)
@@ -57,3 +62,27 @@ else()
   tmd_ending_test(nccl_hanging_abort nccl_ending_program 76 hanging)
   tmd_ending_test(nccl_left_open nccl_ending_program 76 left_open)
 endif()
+
+# tmd_over_devices(FOLDER/NAME DEPENDS folder... RANKS ... [FILTER ...]): a test under mpirun that stands above once more, with all that the
+# engine communicates between devices of the stand-in. Not where the real ones are: scripts/gpu-check trains on those.
+function(tmd_over_devices path)
+  if(TMD_CUDA)
+    return()
+  endif()
+  cmake_parse_arguments(arg "" "FILTER" "DEPENDS;RANKS" ${ARGN})
+  string(REPLACE "/" "_" plain ${path})
+  set(target ${plain}_over_devices)
+  if(NOT arg_FILTER)
+    set(arg_FILTER "*")
+  endif()
+  add_executable(${target} $<TARGET_OBJECTS:${plain}>)
+  list(TRANSFORM arg_DEPENDS PREPEND tmd_)
+  target_link_libraries(${target} PRIVATE tmd_device_world tmd_nccl_stand_in ${arg_DEPENDS} GTest::gtest)
+  foreach(ranks ${arg_RANKS})
+    add_test(NAME ${path}/over_devices/ranks_${ranks}
+      COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none $<TARGET_FILE:${target}> "--gtest_filter=${arg_FILTER}"
+      WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${path}/over_devices/ranks_${ranks} PROPERTIES TIMEOUT ${test_timeout} LABELS mpi PROCESSORS ${ranks}
+      ENVIRONMENT "${test_mpi_environment}")
+  endforeach()
+endfunction()

@@ -141,13 +141,15 @@ TEST_F(ManyPieces, instruction_sets_change_no_bit) {
   const at::Tensor& gradient = network_.shard(0).gradient;
   const auto run = [&](const AdamWKernels& kernels) {
     std::vector<at::Tensor> state = {gradient.clone(), gradient * 2, gradient.abs(), gradient * 3};
+    const at::Tensor copy = at::zeros_like(gradient, at::kBFloat16);
     kernels.step({.is_double = false,
                   .n = gradient.numel() - 5,
                   .weight = state[0].data_ptr(),
                   .first = state[1].data_ptr(),
                   .second = state[2].data_ptr(),
                   .gradient = gradient.data_ptr(),
-                  .average = state[3].data_ptr()},
+                  .average = state[3].data_ptr(),
+                  .copy = static_cast<Bfloat16*>(copy.data_ptr())},
                  {.gradient_scale = 0.3,
                   .beta1 = 0.9,
                   .beta2 = 0.99,
@@ -156,6 +158,9 @@ TEST_F(ManyPieces, instruction_sets_change_no_bit) {
                   .step_size = 0.01,
                   .second_scale = 3,
                   .average_decay = 0.99});
+    const int64_t stepped = gradient.numel() - 5;
+    EXPECT_TRUE(copy.narrow(0, 0, stepped).equal(state[0].narrow(0, 0, stepped).to(at::kBFloat16)));
+    EXPECT_EQ(copy.narrow(0, stepped, 5).count_nonzero().item<int64_t>(), 0);
     return std::pair(at::cat(state),
                      kernels.sum_of_squares(false, gradient.data_ptr(), gradient.numel() - 5));
   };

@@ -50,14 +50,15 @@ struct Shard {
     for (int64_t i = 0; i < n; ++i) second.data()[i] *= second.data()[i];
   }
 
-  AdamWRange range(bool averages) {
+  AdamWRange range(bool averages, bool copies = true) {
     return {std::is_same_v<T, double>,
             weight.size(),
             weight.data(),
             first.data(),
             second.data(),
             gradient.data(),
-            averages ? average.data() : nullptr};
+            averages ? average.data() : nullptr,
+            copies ? copy.data() : nullptr};
   }
   Bits bits() const {
     Bits bits;
@@ -66,6 +67,7 @@ struct Shard {
     append(bits, second);
     append(bits, average);
     append(bits, gradient);
+    append(bits, copy);
     return bits;
   }
 
@@ -90,8 +92,8 @@ void expect_host_step(int64_t n, int64_t offset, int64_t gradient_offset, bool a
   Shard<T> host(n, offset, gradient_offset, 10), device(n, offset, gradient_offset, 10);
   plain::kAdamWKernels.step(host.range(averages), factors());
 
-  const AdamWDeviceRange range{device.range(averages), factors(), device.copy.data()};
-  adamw_step(&range, 1, nullptr);
+  const AdamWSegment segment{device.range(averages), factors()};
+  adamw_step(&segment, 1, nullptr);
 
   EXPECT_EQ(device.bits(), host.bits());
   EXPECT_TRUE(device.copy.guards_are_intact());
@@ -167,8 +169,8 @@ TEST(AdamWOnDevice, is_the_formula_in_float64) {
                        f.step_size * m / (v.sqrt() * f.second_scale + f.epsilon),
                    a = f.average_decay * tensor_of(shard.average) + (1 - f.average_decay) * w;
 
-  const AdamWDeviceRange range{shard.range(true), f};
-  adamw_step(&range, 1, nullptr);
+  const AdamWSegment segment{shard.range(true), f};
+  adamw_step(&segment, 1, nullptr);
 
   EXPECT_TRUE(at::allclose(tensor_of(shard.first), m, 1e-6, 1e-7));
   EXPECT_TRUE(at::allclose(tensor_of(shard.second), v, 1e-6, 1e-7));
@@ -176,11 +178,11 @@ TEST(AdamWOnDevice, is_the_formula_in_float64) {
   EXPECT_TRUE(at::allclose(tensor_of(shard.average), a, 1e-6, 1e-7));
 }
 
-// More ranges than a launch has, some of them empty, each with its own rate; some without average or copy.
+// More segments than a launch has, some of them empty, each with its own rate; some without average or copy.
 TEST(AdamWOnDevice, ranges_have_their_own_numbers) {
   expect_same_in_all_orders([] {
     std::vector<Shard<float>> host, device;
-    std::vector<AdamWDeviceRange> ranges;
+    std::vector<AdamWSegment> segments;
     const int64_t sizes[] = {5, 0, 3000, 1, 1024, 0};
     for (int64_t i = 0; i < 37; ++i) {
       host.emplace_back(sizes[i % 6], i % 4, i % 4, 100 + i);
@@ -188,16 +190,16 @@ TEST(AdamWOnDevice, ranges_have_their_own_numbers) {
     }
     for (size_t i = 0; i < host.size(); ++i) {
       const AdamWFactors f = factors(1e-3 * static_cast<double>(i + 1));
-      plain::kAdamWKernels.step(host[i].range(i % 3 == 0), f);
-      ranges.push_back({device[i].range(i % 3 == 0), f, i % 2 ? device[i].copy.data() : nullptr});
+      plain::kAdamWKernels.step(host[i].range(i % 3 == 0, i % 2 == 1), f);
+      segments.push_back({device[i].range(i % 3 == 0, i % 2 == 1), f});
     }
-    adamw_step(ranges.data(), static_cast<int64_t>(ranges.size()), nullptr);
+    adamw_step(segments.data(), static_cast<int64_t>(segments.size()), nullptr);
 
     Bits bits;
     for (size_t i = 0; i < host.size(); ++i) {
       EXPECT_EQ(device[i].bits(), host[i].bits()) << i;
-      append(bits, device[i].weight);
-      append(bits, device[i].copy);
+      const Bits own = device[i].bits();
+      bits.insert(bits.end(), own.begin(), own.end());
     }
     return bits;
   });
@@ -206,9 +208,9 @@ TEST(AdamWOnDevice, ranges_have_their_own_numbers) {
 TEST(AdamWOnDevice, ranges_of_two_types_are_refused) {
   Shard<float> narrow(3, 0, 0, 1);
   Shard<double> wide(3, 0, 0, 1);
-  const AdamWDeviceRange ranges[] = {{narrow.range(false), factors()}, {wide.range(false), factors()}};
-  EXPECT_THROW(adamw_step(ranges, 2, nullptr), Error);
-  adamw_step(ranges, 0, nullptr);
+  const AdamWSegment segments[] = {{narrow.range(false), factors()}, {wide.range(false), factors()}};
+  EXPECT_THROW(adamw_step(segments, 2, nullptr), Error);
+  adamw_step(segments, 0, nullptr);
 }
 
 TEST(SumOfSquaresOnDevice, is_the_exact_sum_to_rounding) {

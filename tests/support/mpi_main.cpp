@@ -13,11 +13,13 @@
 
 #include "base/log.h"
 #include "comm/agree.h"
+#include "tests/support/test_world.h"
 
 namespace tmd::test {
 namespace {
 
 comm::MpiRuntime* the_runtime = nullptr;
+TestWorld* the_world = nullptr;
 
 // Sanitizers make a program ten times slower.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -112,23 +114,36 @@ class VerdictOfAllRanks : public testing::EmptyTestEventListener {
   bool is_agreeing_ = false;
 };
 
-int run_tests() {
-  const std::unique_ptr<comm::Communicator> verdicts = world().split(0, world().rank(), "verdicts");
+/// Whether anything was wrong with it on any rank.
+bool close_world(comm::Communicator& verdicts) {
+  const std::vector<std::string> faults = the_world->close();
+  for (const std::string& fault : faults)
+    std::fputs(fmt::format("[ rank {} ] {}\n", verdicts.rank(), fault).c_str(), stderr);
+  return comm::agree_any(verdicts, !faults.empty());
+}
+
+/// Whether anything failed on any rank.
+bool run_tests() {
+  comm::Communicator& all = the_runtime->world();
+  const std::unique_ptr<comm::Communicator> verdicts = all.split(0, all.rank(), "verdicts");
+  const std::unique_ptr<TestWorld> test_world = make_world(*the_runtime);
+  the_world = test_world.get();
   testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
-  if (world().rank() != 0) delete listeners.Release(listeners.default_result_printer());
+  if (all.rank() != 0) delete listeners.Release(listeners.default_result_printer());
   auto* verdict = new VerdictOfAllRanks(*verdicts);
   listeners.Append(verdict);
-  const int failed = RUN_ALL_TESTS();
-  const int any_failed = comm::agree_any(*verdicts, failed != 0) ? 1 : 0;
+  const bool has_failed = RUN_ALL_TESTS() != 0;
+  const bool any_failed = comm::agree_any(*verdicts, has_failed);
   delete listeners.Release(verdict);
+  const bool world_has_failed = !any_failed && close_world(*verdicts);
   verdicts->close();
-  return testing::UnitTest::GetInstance()->test_to_run_count() == 0 ? 1 : any_failed;
+  return any_failed || world_has_failed || testing::UnitTest::GetInstance()->test_to_run_count() == 0;
 }
 
 }  // namespace
 
 comm::MpiRuntime& runtime() { return *the_runtime; }
-comm::Communicator& world() { return the_runtime->world(); }
+comm::Communicator& world() { return the_world->ranks(); }
 
 }  // namespace tmd::test
 
@@ -139,9 +154,9 @@ int main(int argc, char** argv) {
   tmd::test::the_runtime = &runtime;
   tmd::configure_log(runtime.rank(), tmd::LogLevel::kWarning);
   try {
-    const int verdict = tmd::test::run_tests();
+    const bool has_failed = tmd::test::run_tests();
     runtime.finalize();
-    return verdict;
+    return has_failed ? 1 : 0;
   } catch (const std::exception& e) {
     std::fputs(fmt::format("[ rank {} ] {}\n", runtime.rank(), e.what()).c_str(), stderr);
     runtime.abort(1);

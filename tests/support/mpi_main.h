@@ -11,7 +11,7 @@
 
 namespace tmd::test {
 
-/// All ranks of the test program.
+/// All ranks of the test program, as tests/support/test_world.h makes them.
 comm::Communicator& world();
 
 comm::MpiRuntime& runtime();

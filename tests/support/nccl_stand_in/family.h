@@ -17,7 +17,7 @@ namespace tmd::test::stand_in {
 // What the processes of a family of communicators share. All of it begins as zeros.
 
 inline constexpr int kMaxRanks = 8;
-inline constexpr int kMaxGroups = 256;
+inline constexpr int kMaxGroups = 2048;  // room that nothing touches is not taken
 inline constexpr size_t kSlotBytes = 64 * 1024;
 inline constexpr int kSplitRounds = 8;
 

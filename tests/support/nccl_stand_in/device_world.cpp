@@ -1,0 +1,109 @@
+// Ranks with a device each, of the stand-in, for tests that know nothing of devices: tensors stay the host's,
+// and all that is communicated goes through NcclRuntime, its launch thread, streams and events.
+
+#include <utility>
+
+#include <spdlog/fmt/fmt.h>
+
+#include "base/cuda_runtime.h"
+#include "comm/nccl_runtime.h"
+#include "tests/support/nccl_stand_in/memory.h"
+#include "tests/support/nccl_stand_in/stand_in.h"
+#include "tests/support/test_world.h"
+
+namespace tmd::test {
+namespace {
+
+using comm::Communicator;
+using comm::Work;
+
+/// The host computes in the place of the device: what a wait has put on the stream must be done before the
+/// host goes on, as a kernel behind it on the stream would find it.
+class Settled final : public comm::Operation {
+ public:
+  Settled(Work work, StandInStreams& streams) : work_(std::move(work)), streams_(streams) {}
+  void wait() override {
+    work_.wait();
+    cuda::synchronize(streams_.current());
+  }
+  bool is_done() override { return work_.is_done(); }
+
+ private:
+  Work work_;
+  StandInStreams& streams_;
+};
+
+class SettledCommunicator final : public Communicator {
+ public:
+  SettledCommunicator(std::unique_ptr<Communicator> group, StandInStreams& streams)
+      : group_(std::move(group)), streams_(streams) {}
+
+  int rank() const override { return group_->rank(); }
+  int size() const override { return group_->size(); }
+  const std::string& name() const override { return group_->name(); }
+
+  Work all_gather(const at::Tensor& input, const at::Tensor& output) override {
+    return settled(group_->all_gather(input, output));
+  }
+  Work reduce_scatter(const at::Tensor& input, const at::Tensor& output, comm::ReduceOp op) override {
+    return settled(group_->reduce_scatter(input, output, op));
+  }
+  Work all_reduce(const at::Tensor& tensor, comm::ReduceOp op) override {
+    return settled(group_->all_reduce(tensor, op));
+  }
+  Work broadcast(const at::Tensor& tensor, int root) override {
+    return settled(group_->broadcast(tensor, root));
+  }
+  Work all_to_all(const at::Tensor& input, const at::Tensor& output) override {
+    return settled(group_->all_to_all(input, output));
+  }
+  Work send(const at::Tensor& tensor, int peer, int tag) override {
+    return settled(group_->send(tensor, peer, tag));
+  }
+  Work recv(const at::Tensor& tensor, int peer, int tag) override {
+    return settled(group_->recv(tensor, peer, tag));
+  }
+  void barrier() override { group_->barrier(); }
+  std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override {
+    return std::make_unique<SettledCommunicator>(group_->split(color, key, name), streams_);
+  }
+  void mark(std::string_view position) override { group_->mark(position); }
+  comm::Journal* journal() override { return group_->journal(); }
+  void close() override { group_->close(); }
+
+ private:
+  Work settled(Work work) { return Work(std::make_shared<Settled>(std::move(work), streams_)); }
+
+  std::unique_ptr<Communicator> group_;
+  StandInStreams& streams_;
+};
+
+class DeviceWorld final : public TestWorld {
+ public:
+  explicit DeviceWorld(comm::MpiRuntime& mpi)
+      : device_(mpi.rank()),
+        nccl_(mpi.world(), streams_, {.device = at::kCPU, .device_index = mpi.rank(), .nccl = {}}),
+        world_(nccl_.connect(mpi.world().split(0, mpi.rank(), "devices")), streams_) {}
+
+  Communicator& ranks() override { return world_; }
+
+  std::vector<std::string> close() override {
+    world_.close();
+    nccl_.finalize();
+    std::vector<std::string> faults = stand_in::take_reports();
+    for (const std::string& group : stand_in::communicators()) faults.push_back("left open: " + group);
+    return faults;
+  }
+
+ private:
+  cuda::DeviceScope device_;
+  StandInStreams streams_;
+  comm::NcclRuntime nccl_;
+  SettledCommunicator world_;
+};
+
+}  // namespace
+
+std::unique_ptr<TestWorld> make_world(comm::MpiRuntime& mpi) { return std::make_unique<DeviceWorld>(mpi); }
+
+}  // namespace tmd::test
