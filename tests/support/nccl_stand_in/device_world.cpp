@@ -10,6 +10,7 @@
 #include "tests/support/nccl_stand_in/memory.h"
 #include "tests/support/nccl_stand_in/stand_in.h"
 #include "tests/support/test_world.h"
+#include "tests/support/wrapped_communicator.h"
 
 namespace tmd::test {
 namespace {
@@ -33,48 +34,20 @@ class Settled final : public comm::Operation {
   StandInStreams& streams_;
 };
 
-class SettledCommunicator final : public Communicator {
+class SettledCommunicator final : public WrappedCommunicator {
  public:
   SettledCommunicator(std::unique_ptr<Communicator> group, StandInStreams& streams)
-      : group_(std::move(group)), streams_(streams) {}
+      : WrappedCommunicator(std::move(group)), streams_(streams) {}
 
-  int rank() const override { return group_->rank(); }
-  int size() const override { return group_->size(); }
-  const std::string& name() const override { return group_->name(); }
-
-  Work all_gather(const at::Tensor& input, const at::Tensor& output) override {
-    return settled(group_->all_gather(input, output));
-  }
-  Work reduce_scatter(const at::Tensor& input, const at::Tensor& output, comm::ReduceOp op) override {
-    return settled(group_->reduce_scatter(input, output, op));
-  }
-  Work all_reduce(const at::Tensor& tensor, comm::ReduceOp op) override {
-    return settled(group_->all_reduce(tensor, op));
-  }
-  Work broadcast(const at::Tensor& tensor, int root) override {
-    return settled(group_->broadcast(tensor, root));
-  }
-  Work all_to_all(const at::Tensor& input, const at::Tensor& output) override {
-    return settled(group_->all_to_all(input, output));
-  }
-  Work send(const at::Tensor& tensor, int peer, int tag) override {
-    return settled(group_->send(tensor, peer, tag));
-  }
-  Work recv(const at::Tensor& tensor, int peer, int tag) override {
-    return settled(group_->recv(tensor, peer, tag));
-  }
-  void barrier() override { group_->barrier(); }
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name) override {
-    return std::make_unique<SettledCommunicator>(group_->split(color, key, name), streams_);
+    return std::make_unique<SettledCommunicator>(inner().split(color, key, name), streams_);
   }
-  void mark(std::string_view position) override { group_->mark(position); }
-  comm::Journal* journal() override { return group_->journal(); }
-  void close() override { group_->close(); }
 
  private:
+  Work collective(Start start) override { return settled(start()); }
+  Work message(Start start) override { return settled(start()); }
   Work settled(Work work) { return Work(std::make_shared<Settled>(std::move(work), streams_)); }
 
-  std::unique_ptr<Communicator> group_;
   StandInStreams& streams_;
 };
 
