@@ -8,6 +8,8 @@ namespace tmd::sharding::TMD_KERNELS {
 
 namespace {
 
+using namespace tmd::TMD_KERNELS;
+
 float root(float x) { return __builtin_sqrtf(x); }
 double root(double x) { return __builtin_sqrt(x); }
 
@@ -33,14 +35,13 @@ void step_elements(T* __restrict weight, T* __restrict first, T* __restrict seco
   }
 }
 
-// To the nearest, ties to even; NaN becomes 0x7fc0: as ATen and the devices round.
 template <class T>
-void round_elements(const T* __restrict weight, Bfloat16* __restrict copy, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float value = static_cast<float>(weight[i]);
-    const auto bits = __builtin_bit_cast(uint32_t, value);
-    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    copy[i].bits = static_cast<uint16_t>(value != value ? 0x7fc0 : rounded);
+void round_elements(const T* weight, Bfloat16* copy, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes<float>) {
+    const First present{n - i < kLanes<float> ? n - i : kLanes<float>};
+    float values[kLanes<float>] = {};
+    for (int64_t k = 0; k < present.n; ++k) values[k] = static_cast<float>(weight[i + k]);
+    store(copy + i, load(values, All{}), present);
   }
 }
 
