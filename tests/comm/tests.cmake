@@ -78,11 +78,5 @@ function(tmd_over_devices path)
   add_executable(${target} $<TARGET_OBJECTS:${plain}>)
   list(TRANSFORM arg_DEPENDS PREPEND tmd_)
   target_link_libraries(${target} PRIVATE tmd_device_world tmd_nccl_stand_in ${arg_DEPENDS} GTest::gtest)
-  foreach(ranks ${arg_RANKS})
-    add_test(NAME ${path}/over_devices/ranks_${ranks}
-      COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} --oversubscribe --bind-to none $<TARGET_FILE:${target}> "--gtest_filter=${arg_FILTER}"
-      WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(${path}/over_devices/ranks_${ranks} PROPERTIES TIMEOUT ${test_timeout} LABELS mpi PROCESSORS ${ranks}
-      ENVIRONMENT "${test_mpi_environment}")
-  endforeach()
+  tmd_mpi_runs(${path}/over_devices ${target} RANKS ${arg_RANKS} ARGUMENTS "--gtest_filter=${arg_FILTER}")
 endfunction()
