@@ -84,7 +84,7 @@ void declare_device(OptionTable& table, Config& c) {
   using Attention = workers::DeviceOptions::Attention;
   Section device = table.section("device", "What the trainers compute on; the others are about GPUs alone");
   device.add("kind", &c.device.kind, {{"auto", Kind::kAuto}, {"cpu", Kind::kCpu}, {"cuda", Kind::kCuda}},
-             "auto: GPUs where this program is built for them and every trainer has one, else the CPU");
+             "auto: GPUs where this program is built for them and hosts have some, else the CPU");
   device.add("share", &c.device.share, "let several trainers of a host use one GPU (NCCL 2.30 or newer)");
   device.add("deterministic", &c.device.deterministic,
              "the same bits in every run; false: whatever is fastest");

@@ -30,7 +30,8 @@ void print_help() {
               << "\n";
   }
   std::cout << "\ntmd VERB --help explains a verb; tmd --version prints versions.\n"
-               "On several ranks: mpirun -n 4 tmd train --config configs/clips.ini --run runs/clips\n";
+               "On several ranks: mpirun -n 3 tmd train --config configs/clips.ini --run runs/clips "
+               "--data.files=clips.h5\n";
 }
 
 const orchestrator::Verb& find_verb(const std::string& name) {

@@ -27,7 +27,8 @@ constexpr const char* kHelp =
 tmd bench step [--preset tiny|small|wide|wan1.3b] [--mode both|student|critic|plain|bare] [--dtype fp32|bf16]
                [--device auto|cpu|cuda] [--iterations N] [--warmup N] [--batch N] [--threads N] [--keep_blocks K]
                [--mesh.AXIS N] [--mesh.two_level] [--mute] [--json FILE]
-tmd bench checkpoint --folder DIR [--preset tiny|small|wide] [--repeats N] [--iterations N] [--mesh.AXIS N] [--json FILE]
+tmd bench checkpoint --folder DIR [--preset tiny|small|wide] [--repeats N] [--iterations N]
+               [--mesh.AXIS N] [--mesh.two_level] [--json FILE]
 
 Measures how fast the ranks that it is started on communicate: all_gather, reduce_scatter, all_reduce, all_to_all,
 broadcast and send_recv (or those named) from 64 bytes to --largest (default 67108864) in steps of 4, in float32, by every

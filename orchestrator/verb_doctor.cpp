@@ -25,7 +25,7 @@ Looks at the hosts and ranks that it is started on before a run does, and says w
 versions, launcher and world size, ranks by host, program and configuration on all ranks, clocks, cores and threads, memory,
 limits, devices, a write test with free space, every operation of the communicator, and the speed of each rank.
 
-  --config, --section.key=value   also check a configuration, its data and its mesh, and that two checkpoints have room
+  --config, --section.key=value   also check a configuration, its data and its mesh, and whether two checkpoints have room
   --run DIR      where to write the test files (default: the current folder); they are removed, and DIR is not created
   --seconds S    of the speed check (default 5, at most 3600); 0 leaves it out
   --deadline S   when a step takes longer (default 120), the report ends with what is known, and all ranks end with 69

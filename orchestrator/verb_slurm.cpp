@@ -29,12 +29,13 @@ Writes a script for sbatch that trains with these files: ranks, memory of a node
 long before its end the job is told to save. The script calls slurm/train.sbatch, which queues the job again until the
 run is finished (slurm/README.md). It goes to FILE or, without one, to the console.
 
-  tmd slurm --config configs/clips.ini --nodes 2 --ranks-per-node 9 --mesh.data_workers=2 | sbatch
-  tmd slurm --config configs/wan1.3b-tmd.ini --nodes 4 --ranks-per-node 8 --time 1-00:00:00 --output wan.sbatch
+  tmd slurm --config configs/clips.ini --nodes 2 --ranks-per-node 9 --mesh.data_workers=2 --data.files=clips.h5 | sbatch
+  tmd slurm --config configs/wan1.3b-tmd.ini --nodes 4 --ranks-per-node 8 --time 1-00:00:00 --output wan.sbatch \
+    --model.weights=Wan2.1-T2V-1.3B --data.files=train.h5
 
 Ranks are trainers and data workers; without --ranks-per-node there are as few as mesh and nodes allow.
 BYTES (512GB, 500GiB) are what a node has: exit code 2 when the plan needs more. 78 for a mesh, a batch or a number of
-data workers that the ranks do not fit.
+data workers that the ranks do not fit, and where no data are named.
 )";
 
 struct Request {
@@ -149,6 +150,8 @@ int64_t saved_bytes(const Plan& plan) {
 }
 
 void take_resources(BatchJob& job, const Arguments& arguments, const configs::Config& config) {
+  check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty: the job would end at once",
+        "name the data as the job will find them: --data.files=FILE");
   job.time = arguments.value_or("time", "24:00:00");
   const int64_t limit_s = time_limit_seconds(job.time);
   const workers::RoleLayout roles = workers::lay_out_roles(job.ranks, static_cast<int>(config.data_workers));

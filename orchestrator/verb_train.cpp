@@ -11,14 +11,15 @@ constexpr const char* kHelp =
     R"(tmd train --config FILE... --run DIR [--section.key=value ...] [--allow-change KEY...]
           [--resume] [--fresh] [--log-every N] [--fault kind:rank:phase:step]
 
-Runs the stages of a configuration: teacher, stage1, stage2. The same command again goes on from the newest intact
+Runs the stages of a configuration: teacher, stage1, kd, stage2. The same command again goes on from the newest intact
 checkpoint in DIR. Several --config files: later wins; --section.key=value wins over files. An experiment key that differs
-from the folder's is refused unless it is named behind --allow-change; mesh, limits and previews may always change.
+from the folder's is refused unless it is named behind --allow-change, and always where it makes another network or student;
+mesh, limits and previews may always change.
 
 --resume: an error where there is no checkpoint (with --fresh: then start anew); --fresh alone: an error where there is one.
 
-  mpirun -n 3 tmd train --config configs/clips.ini --run runs/clips --data.files clips.h5
-  mpirun -n 4 tmd train --config configs/clips.ini --run runs/long --stage2.iterations=8000
+  mpirun -n 3 tmd train --config configs/clips.ini --run runs/clips --data.files=clips.h5
+  mpirun -n 5 tmd train --config configs/clips.ini --run runs/long --data.files=clips.h5 --stage2.iterations=8000
 
 SIGTERM, SIGUSR1, SIGUSR2, run.max_minutes and TMD_END_TIME (seconds since 1970) save, write DIR/verdict.json and end with exit
 code 75: the same command goes on.

@@ -164,7 +164,7 @@ std::vector<Finding> judge_writing(const WriteTest& test, uint64_t checkpoint_by
     findings.push_back(error("storage", "free space", ErrorKind::kIo, text, room));
   } else if (test.free_bytes / 2 < checkpoint_bytes) {
     findings.push_back(warning("storage", "free space",
-                               text + ", and a new one is written before an old one is removed", room));
+                               text + ", and a run that has none yet is refused unless two have room", room));
   } else {
     findings.push_back(fine("storage", "free space", text));
   }

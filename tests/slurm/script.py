@@ -80,6 +80,7 @@ def refusals():
         slurm(*config, "--nodes", 2, "--mesh.sequence=4", "--mesh.shard=1", expect=78)
         slurm(*config, "--nodes", 1, "--train.micro_match=1", expect=78)
         slurm("--config", place.config, "--nodes", 1, "--data.files=missing.h5", expect=65)
+        check("data.files is empty" in slurm("--config", place.config, "--nodes", 1, "--latent", "4,2,2,2", expect=78), "no word about data")
 
 
 if __name__ == "__main__":

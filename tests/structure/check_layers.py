@@ -15,10 +15,10 @@ LAYERS = {
     "model": ["sharding", "base"],
     "method": ["base"],
     "data": ["base"],
-    "evaluation": ["data", "model", "base"],
+    "evaluation": ["data", "base"],
     "workers": ["data", "method", "model", "sharding", "comm", "base"],
     "checkpoint": ["sharding", "comm", "base"],
-    "configs": ["workers", "checkpoint", "evaluation", "data", "method", "model", "sharding", "comm", "base"],
+    "configs": ["workers", "method", "model", "sharding", "base"],
     "orchestrator": ["configs", "workers", "checkpoint", "evaluation", "data", "method", "model", "sharding", "comm", "base"],
 }
 WRAPPED = {"mpi.h": "comm/mpi_library", "nccl.h": "comm/nccl_library", "cuda_runtime_api.h": "base/cuda_runtime", "hdf5.h": "base/hdf5", "xxhash.h": "base/hash", "png.h": "orchestrator/png_file",
