@@ -5,6 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include <boost/math/distributions/students_t.hpp>
+
 #include "base/error.h"
 #include "base/philox.h"
 
@@ -31,16 +33,24 @@ double mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-// `draw` is the estimate of one resample.
+// Share of the resamples below the interval of `count` values; `tail` when there are many.
+double lower_share(double tail, size_t count) {
+  if (count < 2) return tail;
+  const auto n = static_cast<double>(count);
+  const double t = boost::math::quantile(boost::math::students_t(n - 1), tail);
+  return std::erfc(-t * std::sqrt(n / (n - 1)) / std::sqrt(2.0)) / 2;
+}
+
+// `draw` is the estimate of one resample of `count` values.
 template <class Draw>
-Interval resampled(double estimate, const BootstrapOptions& options, Draw draw) {
+Interval resampled(double estimate, size_t count, const BootstrapOptions& options, Draw draw) {
   ensure(options.resamples >= 1, "a bootstrap needs resamples");
   ensure(options.confidence > 0 && options.confidence < 1, "confidence lies between 0 and 1");
   std::vector<double> draws(options.resamples);
   for (size_t r = 0; r < draws.size(); ++r)
     draws[r] = draw(PhiloxStream(options.seed, kResampleStream, r, Purpose::kEvaluation));
   std::ranges::sort(draws);
-  const double tail = (1 - options.confidence) / 2;
+  const double tail = lower_share((1 - options.confidence) / 2, count);
   return {estimate, quantile(draws, tail), quantile(draws, 1 - tail)};
 }
 
@@ -48,7 +58,7 @@ Interval resampled(double estimate, const BootstrapOptions& options, Draw draw) 
 
 Interval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options) {
   ensure(!values.empty(), "a bootstrap needs values");
-  return resampled(mean(values), options,
+  return resampled(mean(values), values.size(), options,
                    [&](const PhiloxStream& stream) { return resampled_mean(values, stream); });
 }
 
@@ -64,7 +74,7 @@ Interval bootstrap_paired_statistic(std::span<const double> a, std::span<const d
                                     const std::function<double(double a, double b)>& statistic,
                                     const BootstrapOptions& options) {
   ensure(!a.empty() && a.size() == b.size(), "paired values have the same count, and there are some");
-  return resampled(statistic(mean(a), mean(b)), options, [&](const PhiloxStream& stream) {
+  return resampled(statistic(mean(a), mean(b)), a.size(), options, [&](const PhiloxStream& stream) {
     return statistic(resampled_mean(a, stream), resampled_mean(b, stream));
   });
 }

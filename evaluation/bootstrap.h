@@ -22,7 +22,9 @@ struct Interval {
 
 /// Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapter 13): the values are drawn
 /// with replacement `resamples` times (Purpose::kEvaluation), and the interval holds the middle `confidence`
-/// of the means. Throws kInternal for no values, no resamples or a confidence outside (0, 1).
+/// of the means, or somewhat more where the values are few: as much as makes up for Student's t and for the
+/// spread of a sample, which is too small by (n - 1) / n (Hesterberg 2015, section 3.3). Throws kInternal for
+/// no values, no resamples or a confidence outside (0, 1).
 Interval bootstrap_mean(std::span<const double> values, const BootstrapOptions& options = {});
 
 /// Interval of mean(a - b), where a[i] and b[i] belong together (same prompt, same noise): pairs are drawn.

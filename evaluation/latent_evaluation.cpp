@@ -1,5 +1,7 @@
 #include "evaluation/latent_evaluation.h"
 
+#include <utility>
+
 #include <ATen/ATen.h>
 #include <nlohmann/json.hpp>
 
@@ -28,13 +30,14 @@ LatentEvaluation::LatentEvaluation(at::Tensor real, at::Tensor second_real, std:
       decode_(std::move(decode)) {
   ensure(real_.dim() == 5 && real_.sizes() == second_.sizes(), "both parts of the data have one shape");
   ensure(real_.size(0) > kLatentFeatures, "a Fréchet distance needs more samples than features");
-  ensure(static_cast<int64_t>(prompts_.size()) >= real_.size(0), "each row of the data has a prompt");
+  ensure(static_cast<int64_t>(prompts_.size()) >= real_.size(0), "each row of the second set has a prompt");
   scale_ = fit_feature_scale(latent_features(real_), latent_feature_smallest_scales());
   reference_ = summarise(real_);
-  if (static_cast<int64_t>(prompts_.size()) > real_.size(0)) reference_.diversity.clear();
   reference_fit_ = fit_gaussian(reference_.features);
   Summary second = summarise(second_);
-  second.diversity.clear();  // `prompts_` are not those of the second set
+  // `prompts_` are those of the second set.
+  reference_.diversity = std::exchange(second.diversity, {});
+  if (static_cast<int64_t>(prompts_.size()) > real_.size(0)) reference_.diversity.clear();
   data_features_ = at::cat({reference_.features, second.features});
   const std::vector<double> gaps = nearest_other_distances(data_features_);
   data_gap_ = mean_of(gaps);

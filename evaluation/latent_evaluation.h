@@ -45,11 +45,13 @@ class LatentEvaluation {
   /// Normalised latent [C, T, H, W] -> video [3, F, H', W'] in [-1, 1].
   using Decode = std::function<at::Tensor(const at::Tensor& latent)>;
 
-  /// `real`, `second_real`: disjoint parts of the data, [N, C, T, H, W] each. `prompts`: number of the prompt
-  /// of each row that will be measured; the first N are those of `real`, further ones are samples for the
-  /// diversity alone; where there are some, diversity is held against the teacher's. `decode`: empty where
-  /// nothing decodes the data. Throws kInternal for shapes that disagree or N <= kLatentFeatures, which a
-  /// Fréchet distance cannot do with; kDiverged for values that are not finite.
+  /// `real`, `second_real`: disjoint parts of the data, [N, C, T, H, W] each. Samples are held against
+  /// `real`; `second_real`, whose prompts they have, shows what a perfect generator would score: the floor.
+  /// `prompts`: number of the prompt of each row that will be measured; the first N are those of
+  /// `second_real`, further ones are samples for the diversity alone; where there are some, diversity is held
+  /// against the teacher's. `decode`: empty where nothing decodes the data. Throws kInternal for shapes that
+  /// disagree or N <= kLatentFeatures, which a Fréchet distance cannot do with; kDiverged for values that are
+  /// not finite.
   LatentEvaluation(at::Tensor real, at::Tensor second_real, std::vector<int64_t> prompts, uint64_t seed,
                    Decode decode = {});
 

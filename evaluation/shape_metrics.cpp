@@ -167,22 +167,23 @@ void ShapeEvaluation::compare_distributions(const Summary& set, ShapeMetrics& me
 }
 
 void ShapeEvaluation::compare_motion(const Summary& set, ShapeMetrics& metrics) const {
-  std::vector<double>& residuals = metrics.values["residual"];
-  for (const ShapeReading& reading : set.readings) residuals.push_back(reading.residual);
-  metrics.residual = mean_of(residuals);
   const data::ToyShapesSpec& spec = rules_.spec();
-  std::vector<double> ratios;
+  const double none = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> residuals, ratios;
   for (size_t i = 0; i < labels_.size(); ++i) {
-    const bool is_still = spec.motions[labels_[i].motion] == data::ToyMotion::kStill;
-    ratios.push_back(is_still ? std::numeric_limits<double>::quiet_NaN()
-                              : std::hypot(set.readings[i].vx, set.readings[i].vy) /
-                                    spec.speeds[labels_[i].speed]);
+    const ShapeReading& reading = set.readings[i];
+    const bool moves = spec.motions[labels_[i].motion] != data::ToyMotion::kStill;
+    const double speed = std::hypot(reading.vx, reading.vy) / spec.speeds[labels_[i].speed];
+    residuals.push_back(reading.is_one_object ? reading.residual : none);
+    ratios.push_back(reading.is_one_object && moves ? speed : none);
   }
-  const double mean = mean_of(ratios);
-  if (!std::isnan(mean)) {
-    metrics.speed_ratio = mean;
-    metrics.values["speed_ratio"] = std::move(ratios);
-  }
+  const auto keep = [&](const char* key, std::vector<double> values, std::optional<double>& mean) {
+    if (std::isnan(mean_of(values))) return;
+    mean = mean_of(values);
+    metrics.values[key] = std::move(values);
+  };
+  keep("residual", std::move(residuals), metrics.residual);
+  keep("speed_ratio", std::move(ratios), metrics.speed_ratio);
   metrics.motion_energy_ratio = set.motion_energy / reference_.motion_energy;
 }
 

@@ -31,9 +31,10 @@ struct ShapeMetrics {
   double position_entropy = 0;                          ///< nats
   double position_entropy_ratio = 0;                    ///< to real; below 1: few places, above 1: too many
   std::optional<double> prompt_entropy_ratio;           ///< the same inside prompts with 4 samples or more
-  double residual = 0;                                  ///< mean rms distance from a straight path, pixels
-  std::optional<double> speed_ratio;  ///< fitted over captioned speed, mean of captions that move
-  double motion_energy_ratio = 0;     ///< mean squared change between frames, to real
+  /// Of videos with one object in each frame, which alone have a path: mean rms distance from a straight one,
+  /// pixels; fitted over captioned speed, mean of captions that move.
+  std::optional<double> residual, speed_ratio;
+  double motion_energy_ratio = 0;                         ///< mean squared change between frames, to real
   double pixel_sliced_w1 = 0, pixel_sliced_w1_floor = 0;  ///< brightness of 4 x 4 pooled pixels
   double path_sliced_w1 = 0, path_sliced_w1_floor = 0;    ///< (x0, y0, displacement over the clip), pixels
   /// Mean distance of scaled rule features inside prompts with 4 samples or more, to real.

@@ -27,7 +27,6 @@ nlohmann::json to_json(const ShapeMetrics& m) {
                          {"precision", m.precision},
                          {"position_entropy", m.position_entropy},
                          {"position_entropy_ratio", m.position_entropy_ratio},
-                         {"residual", m.residual},
                          {"motion_energy_ratio", m.motion_energy_ratio},
                          {"pixel_sliced_w1", m.pixel_sliced_w1},
                          {"pixel_sliced_w1_floor", m.pixel_sliced_w1_floor},
@@ -37,6 +36,7 @@ nlohmann::json to_json(const ShapeMetrics& m) {
     json[key] = nullptr;
     if (value) json[key] = *value;
   };
+  put("residual", m.residual);
   put("speed_ratio", m.speed_ratio);
   put("prompt_entropy_ratio", m.prompt_entropy_ratio);
   put("prompt_diversity_ratio", m.prompt_diversity_ratio);
@@ -90,7 +90,7 @@ std::vector<std::string> shape_metric_cells(const ShapeMetrics& m) {
           percent(m.precision),
           ratio(m.position_entropy_ratio),
           ratio(m.prompt_entropy_ratio),
-          fmt::format("{:.2f}", m.residual),
+          ratio(m.residual),
           ratio(m.speed_ratio),
           ratio(m.motion_energy_ratio),
           fmt::format("{:.4f}", m.pixel_sliced_w1),
@@ -100,9 +100,9 @@ std::vector<std::string> shape_metric_cells(const ShapeMetrics& m) {
 std::string one_line(const ShapeMetrics& m) {
   return fmt::format(
       "joint {:.1f} % [{:.1f}, {:.1f}]  FD {:.2f} (floor {:.2f})  coverage {:.1f} %  entropy x{:.2f}  "
-      "residual {:.2f} px  speed x{}",
+      "residual {} px  speed x{}",
       100 * m.joint.estimate, 100 * m.joint.low, 100 * m.joint.high, m.frechet, m.frechet_floor,
-      100 * m.coverage, m.position_entropy_ratio, m.residual, ratio(m.speed_ratio));
+      100 * m.coverage, m.position_entropy_ratio, ratio(m.residual), ratio(m.speed_ratio));
 }
 
 }  // namespace tmd::evaluation

@@ -25,6 +25,8 @@ constexpr std::array kToTeacher = {"teacher_distance", "temporal_energy_to_teach
 constexpr const char* kDiversity = "prompt_diversity_ratio";
 constexpr const char* kDiversityTo = "prompt_diversity_ratio_to";  // "teacher" or "data", beside it
 constexpr int64_t kLeastValues = 8;  // a resampled mean of fewer takes too few different values
+// Of fewer pairs that differ even a unanimous verdict is luck in more than one case of twenty (sign test).
+constexpr int64_t kLeastDifferent = 6;
 
 struct File {
   std::filesystem::path path;
@@ -89,6 +91,9 @@ Pairs pairs_of(const json& row_a, const json& row_b, const std::string& key) {
 
 std::string verdict_of(Better better, const Pairs& pairs, const evaluation::Interval& difference,
                        uint64_t seed) {
+  int64_t different = 0;
+  for (size_t i = 0; i < pairs.a.size(); ++i) different += pairs.a[i] != pairs.b[i];
+  if (different < kLeastDifferent) return "no difference";
   if (better == Better::kNeither) return difference.excludes_zero() ? "differs" : "no difference";
   const evaluation::Interval worse = evaluation::bootstrap_paired_statistic(
       pairs.a, pairs.b,

@@ -14,7 +14,7 @@ namespace tmd::orchestrator {
 // The result of `tmd eval` as a file (docs/formats/eval.md) and as text.
 
 inline constexpr const char* kEvaluationFormat = "tmd-eval";
-inline constexpr int kEvaluationVersion = 1;
+inline constexpr int kEvaluationVersion = 2;
 
 /// What was evaluated.
 struct ReportOrigin {

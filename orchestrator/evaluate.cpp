@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fmt/format.h>
 
 #include <ATen/ATen.h>
@@ -100,9 +101,10 @@ std::vector<std::vector<std::string>> table_cells(const Evaluator& evaluator,
   };
   std::vector<std::vector<std::string>> table = {line({"real data", "", ""}, evaluator.floor().cells)};
   for (const EvaluationRow& row : rows) {
-    table.push_back(line({row.name, fmt::format("{:.2f}", row.effective_nfe),
-                          fmt::format("{:.1f}", 1000 * row.seconds_per_sample)},
-                         row.score.cells));
+    table.push_back(line(
+        {row.name, fmt::format("{:.2f}", row.effective_nfe),
+         std::isnan(row.seconds_per_sample) ? "-" : fmt::format("{:.1f}", 1000 * row.seconds_per_sample)},
+        row.score.cells));
   }
   return table;
 }

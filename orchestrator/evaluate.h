@@ -22,7 +22,7 @@ struct Contender {
 struct EvaluationRow {
   std::string name;
   double effective_nfe = 0;       ///< network evaluations a sample, in units of one full pass (TMD Eq. 16)
-  double seconds_per_sample = 0;  ///< wall time of sampling on all ranks together / samples
+  double seconds_per_sample = 0;  ///< wall time of sampling on all ranks together / samples; NaN: unknown
   Score score;
   at::Tensor samples;  // [rows of Evaluator::text(), C, T, H, W]
 };

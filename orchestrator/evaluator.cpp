@@ -124,7 +124,7 @@ class ShapesEvaluator : public Evaluator {
 class MixtureEvaluator : public Evaluator {
  public:
   MixtureEvaluator(const data::ToyMixtureSpec& spec, data::DataSet& data, int64_t count, uint64_t seed)
-      : spec_(spec), seed_(seed) {
+      : spec_(spec), seed_(seed + 1) {
     count_ = count;
     reference_ = toy_reference(data.header());
     set_prompts(read_rows(data, 0, 1).text.expand({count, -1, -1}).contiguous(), {});
@@ -142,13 +142,15 @@ class MixtureEvaluator : public Evaluator {
     return {evaluation::to_json(metrics), evaluation::mixture_metric_cells(metrics), metrics.sliced_w2,
             static_cast<double>(metrics.modes_covered) / data::kToyModes, metrics.values};
   }
-  Score floor() const override { return measure(data::toy_mixture_latents(spec_, seed_ + 1, 0, count_), {}); }
+  Score floor() const override {
+    return measure(data::toy_mixture_latents(spec_, seed_, count_, count_), {});
+  }
 
  private:
   static at::Tensor points(const at::Tensor& samples) { return samples.flatten(1) * data::kToyMixtureScale; }
 
   data::ToyMixtureSpec spec_;
-  uint64_t seed_;
+  uint64_t seed_;  // of the real points: not that of a training set, which is often the evaluation's
 };
 
 // The diversity inside prompts where the data hardly repeat theirs: this many prompts and noises of each.
@@ -175,8 +177,10 @@ class LatentEvaluator : public Evaluator {
     evaluation::LatentEvaluation::Decode decode;
     if (pictures_ && !pictures_->is_plot())
       decode = [this](const at::Tensor& latent) { return pictures_->videos(latent.unsqueeze(0))[0]; };
-    metrics_ = std::make_unique<evaluation::LatentEvaluation>(rows.latents.narrow(0, 0, count),
-                                                              rows.latents.narrow(0, count, count),
+    // Against rows of other prompts, as the floor is: rows of the same ones would be nearer than real data
+    // are.
+    metrics_ = std::make_unique<evaluation::LatentEvaluation>(rows.latents.narrow(0, count, count),
+                                                              rows.latents.narrow(0, 0, count),
                                                               prompt_of_row_, seed, std::move(decode));
   }
 

@@ -52,7 +52,7 @@ class Evaluator {
   /// of the many-step teacher from the same noise; undefined for the teacher itself. Throws kInternal or
   /// kData for another shape, kDiverged for values that are not finite.
   virtual Score measure(const at::Tensor& samples, const at::Tensor& teacher = {}) const = 0;
-  /// What a second real set of the same size scores.
+  /// What a second real set of the same size, with the prompts of the samples, scores.
   virtual Score floor() const = 0;
 
   /// Samples that are held against as many of the data.

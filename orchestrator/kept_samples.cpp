@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <limits>
 
 #include <ATen/ATen.h>
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr const char* kTensor = "samples";
 constexpr const char* kSeconds = "seconds_per_sample";
+constexpr const char* kMeasuredOn = "measured_on";
 
 std::string hash_of(const at::Tensor& tensor) {
   return fmt::format("{:016x}", xxh3_64(model::bytes_of(tensor.cpu().contiguous())));
@@ -47,6 +49,12 @@ SafetensorsMetadata origin(TrainedRun& run, const Contender& contender, const Ev
                                 {"negative_text", hash_of(run.job().negative_text())}};
   if (evaluator) origin["text"] = hash_of(evaluator->text());  // where the file is
   return origin;
+}
+
+// What the speed of sampling depends on beside them.
+std::string measured_on(TrainedRun& run) {
+  return fmt::format("{} ranks, {}, {} at once", run.job().trainers().size(),
+                     c10::DeviceTypeName(run.job().device().type()), run.config().sampler.batch);
 }
 
 void check_origin(const SafetensorsFile& file, const SafetensorsMetadata& expected) {
@@ -83,6 +91,7 @@ EvaluationRow sample_once(TrainedRun& run, const Contender& contender, const Eva
       if (!is_first) return;
       SafetensorsMetadata metadata = expected;
       metadata[kSeconds] = fmt::format("{:.17g}", row.seconds_per_sample);
+      metadata[kMeasuredOn] = measured_on(run);
       write_tensors(path, {{kTensor, row.samples.cpu()}}, metadata);
     });
     return row;
@@ -92,7 +101,10 @@ EvaluationRow sample_once(TrainedRun& run, const Contender& contender, const Eva
     const SafetensorsFile file(path);
     check_origin(file, expected);
     row.samples = read_tensor(file, kTensor, 5, "[N, C, T, H, W]");
-    row.seconds_per_sample = std::stod(file.metadata().at(kSeconds));
+    const auto where = file.metadata().find(kMeasuredOn);
+    const bool is_here = where != file.metadata().end() && where->second == measured_on(run);
+    row.seconds_per_sample =
+        is_here ? std::stod(file.metadata().at(kSeconds)) : std::numeric_limits<double>::quiet_NaN();
   });
   // The others need none of them: rank 0 measures.
   return row;

@@ -60,7 +60,7 @@ def evaluate():
         first = next((run / "eval").glob("step_*.json"))
         check(first.name == "step_00000009_samples34.json", f"the default name is {first.name}")
         stored = json.loads(first.read_text())
-        check(stored["format"] == "tmd-eval" and stored["version"] == 1 and stored["judge"] == "latents", f"{list(stored)}")
+        check(stored["format"] == "tmd-eval" and stored["version"] == 2 and stored["judge"] == "latents", f"{list(stored)}")
         check([row["name"] for row in stored["rows"]] == ["teacher-4", "teacher-2", "student-2"], f"{stored['rows']}")
         check(stored["real"]["frechet"] == stored["rows"][2]["metrics"]["frechet_floor"] > 0, "the floor is not that of real data")
         check(len(stored["prompt_of_sample"]) >= 34 and stored["prompts"][0]["text"].startswith("a fat rabbit"),

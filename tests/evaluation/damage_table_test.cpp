@@ -222,7 +222,7 @@ TEST_F(DamageTable, missing_shapes_are_seen_by_the_caption_and_by_shape_features
 
 TEST_F(DamageTable, trembling_is_seen_by_the_residual_and_missed_by_captions_and_pixels) {
   expect_alarms("jitter 0.7 px", {"FD", "coverage", "precision", "residual", "energy"});
-  EXPECT_NEAR(rows().at("jitter 0.7 px").residual, 0.7 * std::sqrt(2.0 * 14 / 16), 0.05);
+  EXPECT_NEAR(*rows().at("jitter 0.7 px").residual, 0.7 * std::sqrt(2.0 * 14 / 16), 0.05);
 }
 
 TEST_F(DamageTable, blur_is_seen_by_shape_and_distances) {

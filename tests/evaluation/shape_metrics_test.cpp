@@ -1,5 +1,7 @@
 #include "evaluation/shape_metrics.h"
 
+#include <cmath>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -133,11 +135,26 @@ TEST(ShapeEvaluation, numbers_are_means_of_their_values) {
                                                   {"motion", m.motion},
                                                   {"one_object", m.one_object},
                                                   {"precision", m.precision},
-                                                  {"residual", m.residual},
+                                                  {"residual", *m.residual},
                                                   {"speed_ratio", *m.speed_ratio},
                                                   {"motion_energy_ratio", m.motion_energy_ratio},
                                                   {"teacher_distance", *m.teacher_distance}};
   for (const auto& [key, number] : expected) EXPECT_NEAR(mean_of(m.values.at(key)), number, 1e-9) << key;
+}
+
+// A video without an object has no path: it is neither straight nor slow.
+TEST(ShapeEvaluation, residual_and_speed_are_of_videos_with_one_object) {
+  at::Tensor videos = real_videos(6);
+  const ShapeMetrics all = evaluation().measure(videos);
+  const int64_t half = videos.size(0) / 2;
+  videos.narrow(0, 0, half).fill_(-1);
+  const ShapeMetrics some = evaluation().measure(videos);
+  EXPECT_NEAR(*some.speed_ratio, *all.speed_ratio, 0.05);
+  EXPECT_TRUE(std::isnan(some.values.at("residual")[0]));
+  EXPECT_FALSE(std::isnan(some.values.at("residual")[static_cast<size_t>(half)]));
+  const ShapeMetrics none = evaluation().measure(at::full_like(videos, -1));
+  EXPECT_FALSE(none.residual.has_value());
+  EXPECT_FALSE(none.speed_ratio.has_value());
 }
 
 TEST(ShapeEvaluation, few_samples_per_prompt_give_no_prompt_entropy) {

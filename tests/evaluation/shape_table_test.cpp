@@ -13,6 +13,7 @@ ShapeMetrics some_metrics() {
   metrics.frechet = 0.414;
   metrics.frechet_floor = 0.1;
   metrics.coverage = 0.5;
+  metrics.residual = 0.25;
   metrics.speed_ratio = 0.98;
   return metrics;
 }
@@ -25,7 +26,7 @@ TEST(ShapeTable, one_cell_for_each_heading) {
 TEST(ShapeTable, line_has_the_headline_numbers) {
   EXPECT_EQ(
       one_line(some_metrics()),
-      "joint 93.8 % [90.0, 96.0]  FD 0.41 (floor 0.10)  coverage 50.0 %  entropy x0.00  residual 0.00 px  "
+      "joint 93.8 % [90.0, 96.0]  FD 0.41 (floor 0.10)  coverage 50.0 %  entropy x0.00  residual 0.25 px  "
       "speed x0.98");
 }
 

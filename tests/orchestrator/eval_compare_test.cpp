@@ -43,7 +43,7 @@ json metric_list() {
 
 json report(double joint = 0.5) {
   return {{"format", "tmd-eval"},
-          {"version", 1},
+          {"version", 2},
           {"run", {{"step", 9}, {"average", false}}},
           {"judge", "latents"},
           {"samples", kSamples},
@@ -99,6 +99,21 @@ TEST(CompareRows, ratios_on_both_sides_of_one_differ_and_are_equally_good) {
                                     row("b", "student", {{"energy", around(1.2, 1)}}), 1);
   EXPECT_TRUE(change(changes, "energy").difference->excludes_zero());
   EXPECT_EQ(change(changes, "energy").verdict, "no difference");
+}
+
+// Resampled, five of five pairs on one side exclude 0; a coin falls so in one of sixteen cases.
+TEST(CompareRows, a_handful_of_pairs_that_differ_decide_nothing) {
+  std::vector<double> a(kSamples, 1), five = a, six = a;
+  for (size_t i = 0; i < 6; ++i) (i < 5 ? five[i] : six[i]) = 0;
+  for (size_t i = 0; i < 5; ++i) six[i] = 0;
+  const auto verdict = [&](const std::vector<double>& b) {
+    return change(compare_rows(metric_list(), row("a", "student", {{"joint", a}}),
+                               row("b", "student", {{"joint", b}}), 1),
+                  "joint");
+  };
+  EXPECT_TRUE(verdict(five).difference->excludes_zero());
+  EXPECT_EQ(verdict(five).verdict, "no difference");
+  EXPECT_EQ(verdict(six).verdict, "worse");
 }
 
 TEST(CompareRows, numbers_without_values_have_no_interval) {
@@ -209,7 +224,7 @@ TEST_F(CompareEvaluations, what_cannot_be_compared_is_refused_with_the_reason) {
   expect_refused(with("prompt_of_sample", {0, 1, 0}), "different prompts");
   expect_refused(with("reference", "00000000000000ab"), "different real data");
   expect_refused(with("format", "tmd-latents"), "no result of tmd eval");
-  expect_refused(with("version", 2), "version 2, this program reads 1");
+  expect_refused(with("version", 1), "version 1, this program reads 2");
   json other_names = report();
   other_names["rows"] = {row("teacher-8", "teacher", {})};
   expect_refused(other_names, "no row in common");

@@ -76,7 +76,7 @@ class EvalReport : public testing::Test {
 
 TEST_F(EvalReport, says_what_was_evaluated) {
   EXPECT_EQ(report["format"], "tmd-eval");
-  EXPECT_EQ(report["version"], 1);
+  EXPECT_EQ(report["version"], 2);
   EXPECT_EQ(report["judge"], "shapes");
   EXPECT_EQ(report["samples"], kCount);
   EXPECT_EQ(report["seed"], 3);

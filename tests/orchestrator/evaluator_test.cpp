@@ -8,6 +8,7 @@
 #include "../data/temporary_folder.h"
 #include "base/philox.h"
 #include "data/toy_file.h"
+#include "data/toy_mixture.h"
 #include "orchestrator/judge.h"
 
 namespace tmd::orchestrator {
@@ -121,6 +122,29 @@ TEST(Evaluator, every_metric_stands_in_the_score_and_means_are_those_of_their_va
     EXPECT_EQ(evaluator->measure(samples, samples).json["teacher_distance"], 0) << evaluator->judge();
     EXPECT_TRUE(evaluator->measure(samples).json["teacher_distance"].is_null());
   }
+}
+
+// Samples have the prompts of the first rows of the data: those rows themselves score the floor, no less.
+TEST(Evaluator, copies_of_the_data_score_the_floor) {
+  const TemporaryFolder folder;
+  data::DataSet set({noise_file(folder, 4)});
+  const auto evaluator = Evaluator::make(set, kCount, 1);
+  const Score copies = evaluator->measure(noise(1, 2 * kCount).narrow(0, 0, kCount)),
+              floor = evaluator->floor();
+  for (const char* key : {"frechet", "sliced_w1", "coverage", "precision"})
+    EXPECT_EQ(copies.json[key], floor.json[key]) << key;
+  EXPECT_EQ(floor.json["frechet"], floor.json["frechet_floor"]);
+  EXPECT_EQ(copies.json["nearest_ratio"], 0);
+}
+
+TEST(Evaluator, the_mixture_is_held_against_points_that_are_not_of_the_training_set) {
+  const TemporaryFolder folder;
+  data::write_toy_mixture(folder / "mixture.h5", {}, 1, 0, 96);
+  data::DataSet set({folder / "mixture.h5"});
+  const auto evaluator = Evaluator::make(set, 96, 1);
+  const nlohmann::json floor = evaluator->floor().json;
+  EXPECT_NEAR(floor["sliced_w2"].get<double>(), floor["sliced_w2_floor"].get<double>(), 1e-6);
+  EXPECT_GT(evaluator->measure(data::toy_mixture_latents({}, 1, 0, 96)).json["sliced_w2"], 0);
 }
 
 TEST(MetricNamed, what_is_held_against_the_teacher_judges_no_checkpoint) {
