@@ -111,6 +111,9 @@ def evaluate_with_kept_samples():
         for row, other in zip(a["rows"], b["rows"], strict=True):
             check(row["metrics"] == other["metrics"] and row["values"] == other["values"], f"{row['name']} differs with kept samples")
         check(a["rows"][0]["seconds_per_sample"] == b["rows"][0]["seconds_per_sample"], "the teacher was sampled again")
+        tmd("eval", "--run", run, "--samples", 34, "--teacher", kept, "--json", read)
+        alone = json.loads(read.read_text())["rows"]
+        check(alone[0]["seconds_per_sample"] is None and alone[1]["seconds_per_sample"] > 0, "one rank has the speed of two")
         for words, what in (("--seed", "2"), "seed"), (("--sampler.cfg=2",), "method"), (("--run", trained(place, "other", "--run.seed=2")), "weights"):
             words = words if "--run" in words else ("--run", run, *words)
             said = tmd("eval", *words, "--samples", 34, "--teacher", kept, "--json", none, expect=65)
