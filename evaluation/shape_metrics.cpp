@@ -178,8 +178,9 @@ void ShapeEvaluation::compare_motion(const Summary& set, ShapeMetrics& metrics) 
     ratios.push_back(reading.is_one_object && moves ? speed : none);
   }
   const auto keep = [&](const char* key, std::vector<double> values, std::optional<double>& mean) {
-    if (std::isnan(mean_of(values))) return;
-    mean = mean_of(values);
+    const double found = mean_of(values);
+    if (std::isnan(found)) return;
+    mean = found;
     metrics.values[key] = std::move(values);
   };
   keep("residual", std::move(residuals), metrics.residual);

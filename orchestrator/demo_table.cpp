@@ -2,10 +2,10 @@
 
 #include <cmath>
 #include <fmt/format.h>
-#include <limits>
 
 #include "base/error.h"
 #include "comm/agree.h"
+#include "orchestrator/eval_report.h"
 
 namespace tmd::orchestrator {
 namespace {
@@ -14,12 +14,6 @@ constexpr uint64_t kEvaluationSeed = 77;
 
 std::string shown(const DemoMetric& metric, double value) {
   return fmt::format("{:.{}f}", metric.scale * value, metric.digits);
-}
-
-// NaN where there is none.
-double number(const nlohmann::json& score, const DemoMetric& metric) {
-  const nlohmann::json& value = score.at(metric.key);
-  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
 }  // namespace
@@ -63,7 +57,7 @@ std::string DemoTable::cell(const DemoMetric& metric, double value, const std::s
 
 void DemoTable::hold_against_reference(const EvaluationRow& row, DemoResult& result) const {
   for (const DemoMetric& metric : metrics_) {
-    const double value = number(row.score.json, metric);
+    const double value = number_of(row.score.json.at(metric.key));
     const auto promised = stage_.reference().value(part_, row.name, metric.key);
     if (!promised || worse_by(metric, value, *promised) <= metric.tolerance) continue;
     result.failures.push_back(fmt::format("{}: {} is {}, the README shows {}", row.name, metric.title,
@@ -78,7 +72,7 @@ DemoResult DemoTable::result(std::string title) {
   std::vector<std::string> real = {"real data", "", ""};
   for (const DemoMetric& metric : metrics_) {
     result.headline.headings.emplace_back(metric.title);
-    real.push_back(shown(metric, number(evaluator_->floor().json, metric)));
+    real.push_back(shown(metric, number_of(evaluator_->floor().json.at(metric.key))));
   }
   result.headline.cells.push_back(std::move(real));
   nlohmann::json& part = stage_.results()[part_];
@@ -87,7 +81,7 @@ DemoResult DemoTable::result(std::string title) {
     std::vector<std::string> cells = {row.name, fmt::format("{:.2f}", row.effective_nfe),
                                       fmt::format("{:.1f}", 1000 * row.seconds_per_sample)};
     for (const DemoMetric& metric : metrics_)
-      cells.push_back(cell(metric, number(row.score.json, metric), row.name));
+      cells.push_back(cell(metric, number_of(row.score.json.at(metric.key)), row.name));
     result.headline.cells.push_back(std::move(cells));
     part[row.name] = row.score.json;
     part[row.name]["effective_nfe"] = row.effective_nfe;

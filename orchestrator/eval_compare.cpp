@@ -3,7 +3,6 @@
 #include <array>
 #include <cmath>
 #include <fmt/format.h>
-#include <limits>
 
 #include "base/error.h"
 #include "base/input_file.h"
@@ -189,8 +188,7 @@ std::vector<double> values_of(const json& row, const std::string& key) {
   const json& all = row.at("values");
   std::vector<double> values;
   if (!all.contains(key)) return values;
-  for (const json& value : all.at(key))
-    values.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+  for (const json& value : all.at(key)) values.push_back(number_of(value));
   return values;
 }
 

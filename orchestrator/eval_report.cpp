@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <limits>
 
 namespace tmd::orchestrator {
 namespace {
@@ -110,6 +111,10 @@ json contender_json(const configs::Config& config, const Contender& contender) {
   out["inner_steps"] = contender.inner_steps > 0 ? contender.inner_steps : method.inner_steps;
   out["head_blocks"] = configs::network_plan(config).head_blocks();
   return out;
+}
+
+double number_of(const json& value) {
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
 json evaluation_report(const Evaluator& evaluator, const ReportOrigin& origin,

@@ -34,6 +34,9 @@ nlohmann::json evaluation_report(const Evaluator& evaluator, const ReportOrigin&
                                  const std::vector<Contender>& contenders,
                                  const std::vector<EvaluationRow>& rows);
 
+/// A number of a result; NaN for null.
+double number_of(const nlohmann::json& value);
+
 /// JSON text with objects indented and lists of numbers on one line each; bytes that are no UTF-8 are
 /// replaced.
 std::string report_text(const nlohmann::json& report);

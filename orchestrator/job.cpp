@@ -35,8 +35,7 @@ bool uses_negative_text(const configs::Config& config) {
 }
 
 std::unique_ptr<data::DataSet> open_data(const configs::Config& config) {
-  check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty",
-        "name one or more tmd-latents files: --data.files=FILE");
+  require_data(config);
   auto set = std::make_unique<data::DataSet>(data::resolve_files(config.data.files));
   check(set->header().has_latents, ErrorKind::kData,
         fmt::format("{} has no /latents: it is a list of prompts", config.data.files.front()),
@@ -129,6 +128,11 @@ int64_t own_cores(const std::vector<std::string>& all, const Binding& own) {
 }
 
 }  // namespace
+
+void require_data(const configs::Config& config) {
+  check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty",
+        "name one or more tmd-latents files: --data.files=FILE");
+}
 
 at::ScalarType compute_type(const workers::TrainOptions& options) {
   using Precision = workers::TrainOptions::Precision;

@@ -65,6 +65,9 @@ class Job {
   std::unique_ptr<sharding::Mesh> mesh_;
 };
 
+/// Throws kConfig when `config` names no data, which a run cannot do without.
+void require_data(const configs::Config& config);
+
 /// Type of parameters, gradients and compute.
 at::ScalarType compute_type(const workers::TrainOptions& options);
 

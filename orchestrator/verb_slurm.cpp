@@ -150,8 +150,6 @@ int64_t saved_bytes(const Plan& plan) {
 }
 
 void take_resources(BatchJob& job, const Arguments& arguments, const configs::Config& config) {
-  check(!config.data.files.empty(), ErrorKind::kConfig, "data.files is empty: the job would end at once",
-        "name the data as the job will find them: --data.files=FILE");
   job.time = arguments.value_or("time", "24:00:00");
   const int64_t limit_s = time_limit_seconds(job.time);
   const workers::RoleLayout roles = workers::lay_out_roles(job.ranks, static_cast<int>(config.data_workers));
@@ -181,6 +179,7 @@ void write_script(const std::vector<std::string>& words) {
   const Arguments& arguments = *request.arguments;
   BatchJob job;
   arguments.required("nodes");
+  require_data(request.loaded->config);
   lay_out(job, arguments, request.loaded->config);
   take_train_words(job, request);
   take_resources(job, arguments, request.loaded->config);

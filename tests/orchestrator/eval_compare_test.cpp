@@ -104,8 +104,8 @@ TEST(CompareRows, ratios_on_both_sides_of_one_differ_and_are_equally_good) {
 // Resampled, five of five pairs on one side exclude 0; a coin falls so in one of sixteen cases.
 TEST(CompareRows, a_handful_of_pairs_that_differ_decide_nothing) {
   std::vector<double> a(kSamples, 1), five = a, six = a;
-  for (size_t i = 0; i < 6; ++i) (i < 5 ? five[i] : six[i]) = 0;
-  for (size_t i = 0; i < 5; ++i) six[i] = 0;
+  std::fill_n(five.begin(), 5, 0);
+  std::fill_n(six.begin(), 6, 0);
   const auto verdict = [&](const std::vector<double>& b) {
     return change(compare_rows(metric_list(), row("a", "student", {{"joint", a}}),
                                row("b", "student", {{"joint", b}}), 1),
